@@ -1,0 +1,139 @@
+"""The values that travel between the parts: plain, frozen, and free of any I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+"""Array of shape (n, dimension), float32, every row of unit length."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One readable file in a listing."""
+
+    path: bytes
+    """Path relative to the source root, as the file system spells it."""
+    uri: str
+    """The same path as people see it: POSIX separators, undecodable bytes and control characters escaped."""
+    size: int
+    """Bytes."""
+    mtime_ns: int
+    """Modification time, nanoseconds since the epoch. Only ever compared for equality."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """Something in the source that is not indexed, and why."""
+
+    path: bytes
+    uri: str
+    reason: str
+    unreadable: bool = False
+    """True when the file may well exist but could not be read: what we have of it is kept, never deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds. ``complete`` is False when any part could not be listed: nothing may be deleted then."""
+
+    files: tuple[SourceFile, ...]
+    skipped: tuple[SkippedFile, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A paragraph, heading, list item, table or code block of a parsed document."""
+
+    kind: str
+    """unstructured's category: Title, NarrativeText, ListItem, Table, CodeSnippet, Text …"""
+    text: str
+    """Normalised text; never empty."""
+    headings: tuple[str, ...] = ()
+    """Headings above this element, outermost first; for a Title, itself is the last one."""
+    page: int | None = None
+    """Page, slide or sheet number, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """The text of one document, cut into elements in reading order."""
+
+    title: str
+    elements: tuple[Element, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-serialisable facts about the document: author, subject, sheet names, front matter …"""
+
+    @property
+    def text(self) -> str:
+        """The whole text: elements joined by a blank line. Chunk spans are offsets into it."""
+        return "\n\n".join(element.text for element in self.elements)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDraft:
+    """A chunk before it gets its identity: what a chunker returns."""
+
+    text: str
+    """The exact words of the document: ``document.text[start:end]``."""
+    start: int
+    end: int
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    kinds: tuple[str, ...] = ()
+    """Element kinds it is made of, without repeats, in order."""
+    context: str = ""
+    """Put before ``text`` (with a newline) when embedding; empty when contextual chunks are off."""
+    tokens: int = 0
+    """Length of ``embedded_text`` in the embedder's tokens, special tokens included."""
+
+    @property
+    def embedded_text(self) -> str:
+        """The exact text that is embedded, and hashed."""
+        return f"{self.context}\n{self.text}" if self.context else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result."""
+
+    rank: int
+    """Counted from 1."""
+    document: str
+    """The document's uri."""
+    chunk_id: str
+    text: str
+    scores: Mapping[str, float | None]
+    """Parts of the score: ``dense`` is the cosine similarity (−1 … 1)."""
+    metadata: Mapping[str, Any]
+
+
+class TokenCounter(Protocol):
+    """Counts tokens as the embedding model does."""
+
+    max_tokens: int
+    """The longest input the model reads, special tokens included."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens included, without truncation."""
+        ...
+
+
+class Embedder(TokenCounter, Protocol):
+    """Turns texts into unit vectors. Everything that decides a vector is in ``fingerprint``."""
+
+    name: str
+    dimension: int
+    fingerprint: str
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """One unit vector per text, in the order given."""
+        ...
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """As ``embed_documents``, with the model's query prompt where it has one."""
+        ...
