@@ -115,8 +115,10 @@ class Hit:
 class TokenCounter(Protocol):
     """Counts tokens as the embedding model does."""
 
-    max_tokens: int
-    """The longest input the model reads, special tokens included."""
+    @property
+    def max_tokens(self) -> int:
+        """The longest input the model reads, special tokens included."""
+        ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens included, without truncation."""
@@ -126,9 +128,25 @@ class TokenCounter(Protocol):
 class Embedder(TokenCounter, Protocol):
     """Turns texts into unit vectors. Everything that decides a vector is in ``fingerprint``."""
 
-    name: str
-    dimension: int
-    fingerprint: str
+    @property
+    def name(self) -> str:
+        """The model, as people call it."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a vector."""
+        ...
+
+    @property
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of the tokenizer, on which chunk borders depend."""
+        ...
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """One unit vector per text, in the order given."""
@@ -137,3 +155,15 @@ class Embedder(TokenCounter, Protocol):
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """As ``embed_documents``, with the model's query prompt where it has one."""
         ...
+
+
+class Progress(Protocol):
+    """Hears how far a long step has come."""
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        """``done`` of ``total`` units of ``step`` (parse, chunk, embed, index …) are finished; None: unknown."""
+        ...
+
+
+def silent(step: str, done: int, total: int | None) -> None:
+    """A ``Progress`` that says nothing."""

@@ -109,6 +109,13 @@ class AnswerSettings(_Section):
     timeout_seconds: float = Field(30, gt=0)
 
 
+class EvaluationSettings(_Section):
+    """How much of the golden set is asked."""
+
+    answer_questions: int = Field(60, ge=1)
+    """Questions that are answered, not only searched: a fixed sample. With a paid model this is what costs money."""
+
+
 class GateSettings(_Section):
     """Floors and budgets a generation must meet before it goes live."""
 
@@ -149,6 +156,7 @@ class Settings(_Section):
     embedder: EmbedderSettings = EmbedderSettings()
     index: IndexSettings = IndexSettings()
     answers: AnswerSettings = AnswerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     gates: GateSettings = GateSettings()
     sync: SyncSettings = SyncSettings()
 

@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, the connection pool, numbered migrations, and the ledger."""

@@ -1,0 +1,175 @@
+"""Generations: which complete indexes a collection has, which one is live, and the flip between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from rag_assets.database.ledger import ensure_collection
+from rag_assets.errors import GateRefused, RagAssetsError
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationKey:
+    """What makes two generations the same index: how it is cut, embedded and searched."""
+
+    chunker_fp: str
+    embedder_fp: str
+    index_fp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One complete index of a collection."""
+
+    id: int
+    collection: str
+    sequence: int
+    key: GenerationKey
+    config: Mapping[str, Any]
+    dimension: int
+    state: str
+    reason: str | None
+    created_at: datetime
+    promoted_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        """As people see it: ``handbook#3``."""
+        return f"{self.collection}#{self.sequence}"
+
+    @property
+    def is_live(self) -> bool:
+        """True when queries are answered from it."""
+        return self.state == "live"
+
+
+_COLUMNS = (
+    "id, collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, reason, created_at, promoted_at"
+)
+
+
+def _generation(row: tuple[Any, ...]) -> Generation:
+    return Generation(row[0], row[1], row[2], GenerationKey(row[3], row[4], row[5]), *row[6:])
+
+
+def all_generations(connection: Connection, collection: str) -> list[Generation]:
+    """Every generation that still exists, newest first."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM generation WHERE collection = %s ORDER BY sequence DESC", (collection,)
+    ).fetchall()
+    return [_generation(row) for row in rows]
+
+
+def by_id(connection: Connection, generation_id: int) -> Generation:
+    """One generation.
+
+    Raises:
+        RagAssetsError: it does not exist.
+    """
+    row = connection.execute(f"SELECT {_COLUMNS} FROM generation WHERE id = %s", (generation_id,)).fetchone()
+    if row is None:
+        raise RagAssetsError(f"Generation {generation_id} does not exist. `rag-assets status` lists those that do.")
+    return _generation(row)
+
+
+def live(connection: Connection, collection: str) -> Generation | None:
+    """The generation queries are answered from, if there is one."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM generation WHERE id = (SELECT live_generation FROM collection WHERE name = %s)",
+        (collection,),
+    ).fetchone()
+    return _generation(row) if row else None
+
+
+def find(connection: Connection, collection: str, key: GenerationKey) -> Generation | None:
+    """The generation work goes into: the live one if its key is ``key``, else the one being built, if any."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM generation WHERE collection = %s"
+        " AND (chunker_fp, embedder_fp, index_fp) = (%s, %s, %s) AND state <> 'retired'"
+        " ORDER BY state = 'live' DESC, sequence DESC LIMIT 1",
+        (collection, key.chunker_fp, key.embedder_fp, key.index_fp),
+    ).fetchone()
+    return _generation(row) if row else None
+
+
+def create(
+    connection: Connection, collection: str, key: GenerationKey, config: Mapping[str, Any], dimension: int
+) -> Generation:
+    """Begin a generation beside the live one: its row only (the store makes its table)."""
+    ensure_collection(connection, collection)
+    connection.execute("SELECT 1 FROM collection WHERE name = %s FOR UPDATE", (collection,))
+    existing = find(connection, collection, key)
+    if existing is not None:
+        return existing
+    row = connection.execute(
+        f"""
+        INSERT INTO generation (collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state)
+        VALUES (%(collection)s, 1 + coalesce((SELECT max(sequence) FROM generation WHERE collection = %(collection)s), 0),
+                %(chunker)s, %(embedder)s, %(index)s, %(config)s, %(dimension)s, 'building')
+        RETURNING {_COLUMNS}
+        """,
+        {
+            "collection": collection,
+            "chunker": key.chunker_fp,
+            "embedder": key.embedder_fp,
+            "index": key.index_fp,
+            "config": Jsonb(dict(config)),
+            "dimension": dimension,
+        },
+    ).fetchone()
+    assert row is not None
+    return _generation(row)
+
+
+def set_state(connection: Connection, generation_id: int, state: str, reason: str | None = None) -> None:
+    """Note that a generation that is not live is ``building``, ``ready`` or ``refused``, and why."""
+    connection.execute(
+        "UPDATE generation SET state = %s, reason = %s WHERE id = %s AND state IN ('building', 'ready', 'refused')",
+        (state, reason, generation_id),
+    )
+
+
+def promote(connection: Connection, generation: Generation, *, who: str, reason: str) -> Generation | None:
+    """Make a generation live by one row flip; returns the generation it replaces.
+
+    Raises:
+        GateRefused: another promotion happened since ``generation`` was read, or the generation is gone.
+    """
+    row = connection.execute(
+        "SELECT live_generation FROM collection WHERE name = %s FOR UPDATE", (generation.collection,)
+    ).fetchone()
+    if row is None:
+        raise RagAssetsError(f"There is no collection {generation.collection!r} in the database.")
+    previous = by_id(connection, row[0]) if row[0] is not None else None
+    if previous is not None and previous.id == generation.id:
+        return previous
+    current = by_id(connection, generation.id)
+    if current.state != generation.state:
+        raise GateRefused(f"{generation.name} became {current.state} meanwhile; look at `rag-assets status` and try again.")
+    if previous is not None:
+        connection.execute("UPDATE generation SET state = 'retired' WHERE id = %s", (previous.id,))
+    connection.execute(
+        "UPDATE generation SET state = 'live', reason = %s, promoted_at = now() WHERE id = %s", (reason, generation.id)
+    )
+    connection.execute(
+        "UPDATE collection SET live_generation = %s, version = version + 1 WHERE name = %s",
+        (generation.id, generation.collection),
+    )
+    connection.execute(
+        "INSERT INTO promotion (collection, from_generation, to_generation, who, reason) VALUES (%s, %s, %s, %s, %s)",
+        (generation.collection, previous.id if previous else None, generation.id, who, reason),
+    )
+    return previous
+
+
+def superfluous(connection: Connection, collection: str, keep_retired: int) -> list[Generation]:
+    """Generations nobody needs: retired ones beyond the last ``keep_retired``."""
+    retired = [g for g in all_generations(connection, collection) if g.state == "retired"]
+    retired.sort(key=lambda g: (g.promoted_at is not None, g.promoted_at, g.sequence), reverse=True)
+    return retired[keep_retired:]

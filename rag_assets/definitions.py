@@ -1,0 +1,54 @@
+"""The code location: everything Dagster loads. ``build_definitions`` assembles it from settings."""
+
+import dagster as dg
+
+from rag_assets.defs.index_assets import INDEX_ASSETS, index_assets
+from rag_assets.defs.partitions import collection_partitions, shard_partitions
+from rag_assets.defs.resources import shared_runtime
+from rag_assets.defs.shard_assets import SHARD_ASSETS, shard_assets, source_spec
+from rag_assets.runtime import Runtime
+from rag_assets.settings import Settings, load_settings
+
+SHARD_JOB = "update_shard"
+INDEX_JOB = "publish_index"
+
+
+def build_definitions(settings: Settings | None = None, *, runtime: Runtime | None = None) -> dg.Definitions:
+    """Everything Dagster knows of this project.
+
+    Args:
+        settings: None: the settings in force.
+        runtime: the parts to run with; None: one shared by the process, made on first use.
+
+    Raises:
+        ConfigurationError: a setting is wrong; nothing is loaded then.
+    """
+    settings = settings or (runtime.settings if runtime else load_settings())
+    chosen = settings
+
+    @dg.resource(description="The project's settings and the parts made from them.")
+    def runtime_resource(_: dg.InitResourceContext) -> Runtime:
+        return runtime or shared_runtime(chosen)
+
+    return dg.Definitions(
+        assets=[source_spec(), *shard_assets(settings), *index_assets(settings)],
+        jobs=[
+            dg.define_asset_job(
+                SHARD_JOB,
+                selection=dg.AssetSelection.assets(*SHARD_ASSETS),
+                partitions_def=shard_partitions(settings),
+                description="Bring one shard of one collection up to date: four assets, one run, one process.",
+            ),
+            dg.define_asset_job(
+                INDEX_JOB,
+                selection=dg.AssetSelection.assets(*INDEX_ASSETS),
+                partitions_def=collection_partitions(settings),
+                description="Build the index of the target generation, evaluate it, promote it if it passes, report.",
+            ),
+        ],
+        resources={"runtime": runtime_resource},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

@@ -1,0 +1,182 @@
+"""The index-level assets, partitioned by collection: ``hnsw_index`` → ``retrieval_evaluation`` → ``answer_evaluation`` →
+``live_index`` → ``evaluation_report``. Promotion stands behind blocking checks on what comes before it.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_assets.defs.metadata import stage_metadata, table
+from rag_assets.defs.partitions import COLLECTION, collection_partitions
+from rag_assets.evaluation import gates, publishing
+from rag_assets.evaluation.results import Check, EvaluationResult
+from rag_assets.fingerprint import fingerprint
+from rag_assets.indexing import hnsw_index
+from rag_assets.indexing.integrity import inspect
+from rag_assets.runtime import Runtime
+from rag_assets.settings import Settings
+
+GROUP = "index"
+INDEX_ASSETS = ("hnsw_index", "retrieval_evaluation", "answer_evaluation", "live_index", "evaluation_report")
+STRUCTURAL = ("not_empty", "complete", "nothing_extra", "contents", "reachable")
+QUALITY = ("ann_recall_mean", "ann_recall_p05", "search_p95", "questions_measured", "not_worse")
+
+
+def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The five assets of a collection's index."""
+    partitions = collection_partitions(settings)
+    gate_version = fingerprint(settings.gates.model_dump(mode="json"))
+    all_shards = dg.AssetDep(
+        "index_entries", partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION)
+    )
+
+    @dg.asset(
+        name="hnsw_index",
+        deps=[all_shards],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"postgres"},
+        code_version=fingerprint(settings.index.model_dump(mode="json", exclude={"ef_search"})),
+        check_specs=_specs("hnsw_index", STRUCTURAL, partitions),
+        description="The HNSW graph of the target generation, built once after load; checked row by row against the ledger.",
+    )
+    def hnsw_index_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        result = hnsw_index.materialize(runtime, context.partition_key)
+        runtime.results.append(result)
+        found = inspect(runtime, hnsw_index.existing_target(runtime, context.partition_key))
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(result.data_version),
+            metadata=stage_metadata(result),
+            check_results=_results(STRUCTURAL, gates.structural_checks(found)),
+        )
+
+    @dg.asset(
+        name="retrieval_evaluation",
+        deps=[hnsw_index_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        code_version=gate_version,
+        check_specs=_specs("retrieval_evaluation", QUALITY, partitions),
+        description="Golden questions searched in the target generation; the index compared with exact search.",
+    )
+    def retrieval_evaluation_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        result = publishing.evaluate_target(runtime, context.partition_key)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(publishing.scores_hash(result)),
+            metadata=_scores(result),
+            check_results=_results(QUALITY, result.checks),
+        )
+
+    @dg.asset(
+        name="answer_evaluation",
+        deps=[retrieval_evaluation_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"litellm"},
+        pool="llm_api",
+        code_version=fingerprint([settings.answers.model_dump(mode="json"), settings.evaluation.model_dump(mode="json")]),
+        description="The answers the configured model gives from the target generation, against the golden ones.",
+    )
+    def answer_evaluation_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        result = publishing.answer_target(runtime, context.partition_key)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(publishing.scores_hash(result)), metadata=_scores(result)
+        )
+
+    @dg.asset(
+        name="live_index",
+        deps=[hnsw_index_asset, retrieval_evaluation_asset, answer_evaluation_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"postgres"},
+        code_version=gate_version,
+        description="The generation that answers queries: one row flipped, only for a generation that passed its gates.",
+    )
+    def live_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        promotion = publishing.promote_target(runtime, context.partition_key, who=f"run {context.run_id[:8]}")
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{promotion.live.name}-{publishing.contents(runtime, promotion.live)}"),
+            metadata={
+                "generation": promotion.live.name,
+                "previous": promotion.previous.name if promotion.previous else "none",
+                "promoted_now": promotion.changed,
+                "generations": table(publishing.generation_rows(runtime, context.partition_key)),
+            },
+        )
+
+    @dg.asset(
+        name="evaluation_report",
+        deps=[live_index_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        code_version=fingerprint("report-1"),
+        description="One HTML file a team can forward, with Markdown and JSON beside it.",
+    )
+    def evaluation_report_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        result, path = publishing.write_live_report(runtime, context.partition_key)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(publishing.scores_hash(result)),
+            metadata={
+                "verdict": result.verdict,
+                "report": dg.MetadataValue.path(str(path)),
+                "summary": dg.MetadataValue.md(publishing.summary_markdown(path)),
+            },
+        )
+
+    return [
+        hnsw_index_asset,
+        retrieval_evaluation_asset,
+        answer_evaluation_asset,
+        live_index_asset,
+        evaluation_report_asset,
+    ]
+
+
+def _specs(asset: str, names: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=partitions) for name in names]
+
+
+def _results(names: tuple[str, ...], checks: Any) -> list[dg.AssetCheckResult]:
+    """One result per declared check; one that did not apply this time passes and says so."""
+    found: dict[str, Check] = {check.name: check for check in checks}
+    results = []
+    for name in names:
+        check = found.get(name)
+        if check is None:
+            results.append(
+                dg.AssetCheckResult(passed=True, check_name=name, description="Does not apply: nothing to compare with.")
+            )
+            continue
+        metadata = {key: value for key, value in (("value", check.value), ("threshold", check.threshold)) if value is not None}
+        results.append(
+            dg.AssetCheckResult(
+                passed=check.passed is not False,
+                check_name=name,
+                severity=dg.AssetCheckSeverity.ERROR if check.passed is False else dg.AssetCheckSeverity.WARN,
+                description=check.text,
+                metadata=metadata,
+            )
+        )
+    return results
+
+
+def _scores(result: EvaluationResult) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"generation": result.generation, "questions": len(result.questions)}
+    for name, score in {**result.retrieval, **result.answers}.items():
+        if score.value is not None:
+            metadata[name.replace("@", "_at_")] = round(score.value, 4)
+    for stage, latency in result.latency.items():
+        metadata[f"{stage}_p95_ms"] = round(latency.p95, 1)
+    if result.invalid_labels:
+        metadata["invalid_labels"] = table(
+            [{"question": i.question_id, "document": i.document, "reason": i.reason} for i in result.invalid_labels]
+        )
+    return metadata

@@ -1,0 +1,55 @@
+"""Runs the same assets as the Dagster UI, in this process: what ``rag-assets sync`` uses."""
+
+import logging
+from typing import Any
+
+from dagster._core.errors import DagsterAssetCheckFailedError
+
+from rag_assets.defs.instance import open_instance
+from rag_assets.defs.partitions import shard_partition_key
+from rag_assets.definitions import INDEX_JOB, SHARD_JOB, build_definitions
+from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.runtime import Runtime
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class LocalRunner:
+    """Materializes assets in this process; the runs appear in the Dagster UI like any other."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._instance = open_instance(runtime.settings)
+        self._definitions = build_definitions(runtime=runtime)
+        logging.getLogger("dagster").setLevel(logging.CRITICAL)
+
+    def update_shard(self, collection: str, shard: int) -> None:
+        """Materialize the four shard assets of one partition."""
+        self._execute(SHARD_JOB, shard_partition_key(collection, shard))
+
+    def publish(self, collection: str) -> None:
+        """Build, evaluate, promote if it passes, report.
+
+        Raises:
+            GateRefused: a blocking check failed; says which.
+        """
+        try:
+            self._execute(INDEX_JOB, collection)
+        except DagsterAssetCheckFailedError:
+            generation = self._runtime.target(collection)
+            reason = generation.reason if generation and generation.reason else "a blocking check failed"
+            raise GateRefused(
+                f"{generation.name if generation else collection} did not go live: {reason} "
+                "What was live before still answers."
+            ) from None
+
+    def _execute(self, job: str, partition: str) -> Any:
+        definition = self._definitions.resolve_job_def(job)
+        result = definition.execute_in_process(
+            instance=self._instance, partition_key=partition, run_config=_QUIET, raise_on_error=True
+        )
+        if not result.success:
+            raise RagAssetsError(f"The run {result.run_id} of {job} failed. Look at it in the Dagster UI (`make dev`).")
+        return result
+
+

@@ -1,0 +1,125 @@
+"""The document-level assets, partitioned by collection and shard: ``raw_documents`` → ``chunks`` → ``embeddings`` →
+``index_entries``. A run materializes all four of one partition in one process.
+"""
+
+import dagster as dg
+
+from rag_assets.defs.metadata import stage_metadata
+from rag_assets.defs.partitions import parse_shard_key, shard_partitions
+from rag_assets.documents.parsing import parser_fingerprint
+from rag_assets.fingerprint import fingerprint
+from rag_assets.indexing import chunks, embeddings, index_entries, raw_documents
+from rag_assets.indexing.planning import make_plan, note_listing
+from rag_assets.indexing.results import StageResult
+from rag_assets.plan import Plan
+from rag_assets.runtime import Runtime
+from rag_assets.settings import Settings
+
+GROUP = "documents"
+SHARD_ASSETS = ("raw_documents", "chunks", "embeddings", "index_entries")
+
+
+class PlanConfig(dg.Config):
+    """How a run looks at the source."""
+
+    verify: bool = False
+    """Hash every file instead of trusting its size and modification time."""
+    allow_mass_delete: bool = False
+    """A person confirms that documents that vanished all at once are really gone."""
+
+
+def source_spec() -> dg.AssetSpec:
+    """``document_source``: the folder of documents, which changes outside Dagster."""
+    return dg.AssetSpec(
+        "document_source",
+        description="The team's documents. Changes here are found by listing: size and time first, hashes on suspicion.",
+        group_name=GROUP,
+        kinds={"file"},
+    )
+
+
+def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The four assets of a shard."""
+    partitions = shard_partitions(settings)
+    chunking = {name: settings.chunking_of(name).model_dump(mode="json") for name in settings.collections}
+    embedder = fingerprint(settings.embedder.model_dump(mode="json"))
+
+    @dg.asset(
+        name="raw_documents",
+        deps=["document_source"],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"unstructured", "postgres"},
+        code_version=parser_fingerprint(settings.parsing),
+        description="Bytes become parsed text and elements; a file that can't be parsed is quarantined with its reason.",
+    )
+    def raw_documents_asset(
+        context: dg.AssetExecutionContext, config: PlanConfig, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        collection, shard = parse_shard_key(context)
+        plan = _plan(context, runtime, collection, config)
+        return _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
+
+    @dg.asset(
+        name="chunks",
+        deps=[raw_documents_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"postgres"},
+        code_version=fingerprint(chunking),
+        description="Documents cut to the token budget of the embedding model, with heading path, page and exact span.",
+    )
+    def chunks_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        return _materialized(runtime, chunks.materialize(runtime, *parse_shard_key(context)))
+
+    @dg.asset(
+        name="embeddings",
+        deps=[chunks_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"pytorch", "postgres"},
+        code_version=embedder,
+        pool="embedder",
+        description="One unit vector per distinct text and model; nothing is embedded twice.",
+    )
+    def embeddings_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        return _materialized(runtime, embeddings.materialize(runtime, *parse_shard_key(context)))
+
+    @dg.asset(
+        name="index_entries",
+        deps=[embeddings_asset],
+        partitions_def=partitions,
+        group_name=GROUP,
+        kinds={"postgres"},
+        code_version=fingerprint(settings.index.model_dump(mode="json", exclude={"ef_search"})),
+        pool="vector_store_writes",
+        description="The difference is applied to the target generation: the live one in place, or the one being built.",
+    )
+    def index_entries_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        return _materialized(runtime, index_entries.materialize(runtime, *parse_shard_key(context)))
+
+    return [raw_documents_asset, chunks_asset, embeddings_asset, index_entries_asset]
+
+
+def _plan(context: dg.AssetExecutionContext, runtime: Runtime, collection: str, config: PlanConfig) -> Plan:
+    """The plan ``sync`` has just made in this process, else one made now."""
+    if collection in runtime.plans:
+        return runtime.plans[collection]
+    planned = make_plan(runtime, collection, verify=config.verify, allow_mass_delete=config.allow_mass_delete)
+    note_listing(runtime, planned)
+    if planned.plan.withheld:
+        context.log.warning(
+            "%d documents vanished at once; nothing is deleted until a run with allow_mass_delete confirms it.",
+            len(planned.plan.withheld),
+        )
+    return planned.plan
+
+
+def _materialized(runtime: Runtime, result: StageResult) -> dg.MaterializeResult:
+    runtime.results.append(result)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(result.data_version),
+        metadata=stage_metadata(result),
+    )

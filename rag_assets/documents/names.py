@@ -1,0 +1,80 @@
+"""Rules about file names: which are documents, which are ignored, and how any name is shown to people."""
+
+SUPPORTED = frozenset(
+    {
+        ".csv",
+        ".docx",
+        ".eml",
+        ".epub",
+        ".htm",
+        ".html",
+        ".json",
+        ".jsonl",
+        ".log",
+        ".markdown",
+        ".md",
+        ".pdf",
+        ".pptx",
+        ".rst",
+        ".text",
+        ".tsv",
+        ".txt",
+        ".xlsx",
+        ".xml",
+    }
+)
+"""Extensions that are parsed, lower case."""
+
+_IGNORED_FOLDERS = frozenset({b"node_modules", b"__pycache__", b"__MACOSX", b"venv"})
+_IGNORED_FILES = frozenset({b"thumbs.db", b"desktop.ini"})
+_UNFINISHED = (b"~", b".part", b".partial", b".swp", b".swo", b".tmp", b".temp", b".crdownload", b".download")
+
+
+def suffix_of(name: bytes) -> str:
+    """The extension of a file name, lower case, with its dot; empty when there is none."""
+    stem, dot, suffix = name.rpartition(b".")
+    return "." + suffix.decode("utf-8", "backslashreplace").lower() if dot and stem else ""
+
+
+def is_ignored_folder(name: bytes) -> bool:
+    """True for hidden, version-control, environment and state folders: nobody means these as documents."""
+    return name.startswith(b".") or name in _IGNORED_FOLDERS
+
+
+def is_ignored_file(name: bytes) -> bool:
+    """True for hidden files, editors' temporary files and unfinished downloads."""
+    lowered = name.lower()
+    return (
+        name.startswith((b".", b"~$"))
+        or lowered.endswith(_UNFINISHED)
+        or lowered in _IGNORED_FILES
+        or (name.startswith(b"#") and name.endswith(b"#"))
+    )
+
+
+def display_uri(path: bytes) -> str:
+    r"""A relative path as people see it: printable, and different for different paths.
+
+    Undecodable bytes appear as ``\xff``, control and invisible characters as ``\n`` or ``\u202e``, and a literal
+    backslash as two, so that no two byte paths share a uri.
+    """
+    try:
+        text = path.decode("utf-8")
+    except UnicodeDecodeError:
+        # Surrogate escapes keep each undecodable byte as one character, apart from what is really in the name.
+        text = path.decode("utf-8", "surrogateescape")
+    if "\\" not in text and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    if char.isprintable():
+        return char
+    # `\x85` already means the undecodable byte 0x85, so U+0085 has to be spelt `\u0085`.
+    code = ord(char)
+    return char.encode("unicode_escape").decode("ascii") if code < 0x80 or code > 0xFF else f"\\u{code:04x}"

@@ -1,0 +1,87 @@
+"""Lets unstructured label elements without a network: the one place that touches its private spaCy loader.
+
+unstructured downloads spaCy's ``en_core_web_sm`` when it is missing, for every file again, and installs it into
+site-packages. It reads from the model only sentences, words and whether a word is a verb, to tell a title from a
+sentence. ``RuleTagger`` answers those three questions by rule. Where the real model is installed, it is used.
+
+Written against unstructured 0.27 (``unstructured.nlp.tokenize._get_nlp`` and what ``_process`` does with it).
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MODEL = "en_core_web_sm"
+_READ = 2000
+"""Characters looked at: a title is far shorter, and the first sentences show what a paragraph is."""
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)?|[^\w\s]")
+_SENTENCE = re.compile(r".+?(?:[.!?…。\uff01\uff1f؟।]+[\"'”\u2019)\]]*(?=\s|$)|[。\uff01\uff1f]|$)", re.DOTALL)
+_VERB_LIST = """
+    am are is was were be been being isn't aren't wasn't weren't has have had having do does did doing done can could
+    will would shall should may might must cannot can't won't don't doesn't didn't let's it's that's go goes went gone
+    get gets got give gives gave given take takes took taken make makes made see sees saw seen say says said know knows
+    knew known think thinks thought come comes came become becomes became find finds found use uses keep keeps kept
+    show shows shown tell tells told leave leaves left begin begins began mean means meant need needs want wants seem
+    seems help helps run runs ran set sets put puts hold holds held bring brings brought write writes wrote written
+    provide provides include includes contain contains require requires allow allows cause causes occur occurs affect
+    affects follow follows call calls work works read reads lead leads led build builds built send sends sent
+"""
+_VERBS = frozenset(_VERB_LIST.split())
+_VERB_ENDING = re.compile(r"(?:[a-z]{3,}(?:ed|ing|ize|izes|ise|ises|ify|ifies))$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    tag_: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Doc:
+    """The part of ``spacy.tokens.Doc`` that unstructured reads."""
+
+    text: str
+
+    def __iter__(self) -> Iterator[_Token]:
+        for word in _WORD.findall(self.text):
+            yield _Token(word, "VB" if _is_verb(word) else "NN")
+
+    @property
+    def sents(self) -> Iterator[_Span]:
+        return (_Span(sentence.strip()) for sentence in _SENTENCE.findall(self.text) if sentence.strip())
+
+
+def _is_verb(word: str) -> bool:
+    lowered = word.lower().replace("\u2019", "'")
+    return lowered in _VERBS or _VERB_ENDING.search(lowered) is not None
+
+
+class RuleTagger:
+    """Stands in for a loaded spaCy pipeline."""
+
+    max_length = sys.maxsize
+
+    def __call__(self, text: str) -> _Doc:
+        """Words, verbs and sentences of the beginning of ``text``."""
+        return _Doc(text[:_READ])
+
+
+def install() -> None:
+    """Make unstructured use the real spaCy model if it is installed, else ``RuleTagger``; nothing is downloaded.
+
+    Call once, before the first partitioner is imported.
+    """
+    # spaCy imports torch only to know its version: without it a parsing process starts in half the time and memory.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    from unstructured.nlp import tokenize
+
+    if importlib.util.find_spec(MODEL) is None:
+        tagger = RuleTagger()
+        tokenize._get_nlp = lambda: tagger  # type: ignore[assignment]

@@ -1,0 +1,144 @@
+"""Plots as data URIs of SVG images: nothing to fetch, legible on a white card in light and dark mode.
+
+Text stays text (the reader's fonts draw it), colours are Okabe and Ito's (colour-blind readers tell them apart), and
+equal values give equal bytes.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rag_assets.evaluation.results import HistoryPoint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _VERMILLION, _INK, _GREY = "#0072B2", "#D55E00", "#222222", "#8a8a8a"
+_WIDTH_INCHES = 5.6
+"""About 540 CSS pixels: text is still readable when a phone shrinks the plot to its width."""
+_SHORTEST_MS = 0.01
+"""Left end of the logarithmic axis: nothing here is timed more finely."""
+_MAX_DATE_LABELS = 6
+_SHORT_AXIS_DECADES = 2
+_MAX_NAME_CHARACTERS = 24
+
+
+def latency_plot(milliseconds: Mapping[str, Sequence[float]]) -> str:
+    """One density ridge per stage on a logarithmic axis, with its median and 95th percentile marked.
+
+    Args:
+        milliseconds: at least one stage, each with at least one time.
+    """
+    import numpy as np
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, [axes] = _figure(height=0.75 + 0.62 * len(milliseconds))
+    times = {name: np.maximum(np.asarray(values), _SHORTEST_MS) for name, values in milliseconds.items()}
+    lowest = math.log10(min(float(values.min()) for values in times.values()))
+    highest = math.log10(max(float(values.max()) for values in times.values()))
+    edges = np.linspace(lowest - 0.1, highest + 0.1, 61)
+    centres = 10 ** ((edges[:-1] + edges[1:]) / 2)
+    for row, values in enumerate(reversed(times.values())):
+        counts, _ = np.histogram(np.log10(values), bins=edges)
+        # A three-bin moving average: enough to read a shape, too little to invent one.
+        heights = np.convolve(counts, np.ones(3) / 3, mode="same")
+        axes.fill_between(centres, row, row + 0.78 * heights / heights.max(), color=_BLUE, alpha=0.3, linewidth=0)
+        median, p95 = np.percentile(values, [50, 95])
+        axes.plot([median, median], [row, row + 0.78], color=_INK, linewidth=1.6, label="median" if row == 0 else None)
+        axes.plot(
+            [p95, p95],
+            [row, row + 0.78],
+            color=_VERMILLION,
+            linewidth=1.6,
+            linestyle=(0, (3, 1.5)),
+            label="95th percentile" if row == 0 else None,
+        )
+    axes.set_xscale("log")
+    # A short axis may hold no power of ten at all.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest - lowest < _SHORT_AXIS_DECADES else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: _duration(value))
+    # "$" would start mathematics.
+    names = [name[:_MAX_NAME_CHARACTERS].replace("$", r"\$") for name in reversed(times)]
+    axes.set_yticks([row + 0.3 for row in range(len(times))], names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.05, len(times))
+    axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return _data_uri(figure)
+
+
+def quality_plot(values: Sequence[float], metric: str) -> str:
+    """Histogram of one metric (0 … 1) over questions, with its mean marked.
+
+    Args:
+        values: at least one.
+        metric: its name, for the axis.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, [axes] = _figure(height=2.6)
+    mean = sum(values) / len(values)
+    axes.hist(values, bins=[step / 10 for step in range(11)], color=_BLUE, alpha=0.75, edgecolor="white", linewidth=1)
+    axes.axvline(mean, color=_VERMILLION, linewidth=1.6, linestyle=(0, (3, 1.5)), label=f"mean {mean:.3f}")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"{metric} of a question")
+    axes.set_ylabel("questions")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    return _data_uri(figure)
+
+
+def trend_plot(history: Sequence[HistoryPoint]) -> str:
+    """nDCG@10 and search p95 over evaluations, oldest first; a gap where there is no value."""
+    figure, [upper, lower] = _figure(height=3.4, rows=2)
+    positions = range(len(history))
+    quality = [math.nan if point.ndcg_at_10 is None else point.ndcg_at_10 for point in history]
+    times = [math.nan if point.search_p95 is None else point.search_p95 for point in history]
+    upper.plot(positions, quality, color=_BLUE, marker="o", markersize=4)
+    upper.set_ylabel("nDCG@10")
+    lower.plot(positions, times, color=_VERMILLION, marker="s", markersize=4)
+    lower.set_ylabel("search p95, ms")
+    lower.margins(y=0.15)
+    lower.autoscale_view()
+    lower.set_ylim(bottom=0)
+    figure.align_ylabels()
+    step = max(1, math.ceil(len(history) / _MAX_DATE_LABELS))
+    ticks = list(positions)[::-step][::-1]
+    lower.set_xticks(ticks, [history[tick].created_at[:10] for tick in ticks])
+    lower.set_xlim(-0.3, len(history) - 0.7)
+    for axes in (upper, lower):
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+    return _data_uri(figure)
+
+
+def _figure(height: float, rows: int = 1) -> "tuple[Figure, list[Axes]]":
+    # Figure instead of pyplot, which keeps every figure alive until someone closes it.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+    panels = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    for axes in panels:
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.spines["bottom"].set_color(_GREY)
+        axes.tick_params(color=_GREY)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _data_uri(figure: "Figure") -> str:
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    # A fixed salt and no date make equal plots equal bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "rag-assets"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:g} s" if milliseconds >= 1000 else f"{milliseconds:g} ms"

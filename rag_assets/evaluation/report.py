@@ -1,0 +1,215 @@
+"""The evaluation report: one HTML file that works anywhere, the same as Markdown, and the scores as JSON.
+
+Documents, questions and answers are untrusted: the templates escape every value, and the page's own policy forbids
+scripts and any request.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.formatting import (
+    display_order,
+    duration,
+    html_environment,
+    markdown_environment,
+    metric_name,
+    score_change,
+    score_detail,
+    score_value,
+)
+from rag_assets.evaluation.plots import latency_plot, quality_plot, trend_plot
+from rag_assets.evaluation.results import (
+    LATENCY_LIMITS,
+    STAGES,
+    EvaluationResult,
+    QuestionResult,
+    latency_class,
+    to_json,
+)
+from rag_assets.evaluation.statistics import Score
+
+_WORST = 10
+_EXAMPLES = 3
+_LISTED = 50
+"""Longest list of invalid labels or failures in the report; all of them are in scores.json."""
+
+_SLICE_METRICS = ("ndcg@10", "recall@10", "mrr@10", "answer_contained")
+_CARDS = (
+    ("ndcg@10", "nDCG@10"),
+    ("recall@10", "Recall@10"),
+    ("mrr@10", "MRR@10"),
+    ("answer_contained", "Answers with the gold answer"),
+    ("citation_correctness", "Citation correctness"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A key figure, worded."""
+
+    label: str
+    value: str
+    detail: str
+    """Interval and counts, or spread."""
+    change: str
+    """Against the previous evaluation; empty without one."""
+
+
+def write_report(result: EvaluationResult, folder: Path) -> Path:
+    """Write ``report.html``, ``report.md`` and ``scores.json`` into ``folder`` and return the HTML's path.
+
+    The folder is made if missing. Each file is written beside its place and renamed into it, so a reader never sees
+    half of one.
+
+    Raises:
+        RagAssetsError: the folder can't be written.
+    """
+    page = folder / "report.html"
+    view = _view(result)
+    scores = json.dumps(to_json(result, str(page)), ensure_ascii=False, indent=1, allow_nan=False)
+    files = {
+        "scores.json": scores + "\n",
+        "report.md": markdown_environment().get_template("report.md").render(view),
+        "report.html": html_environment().get_template("report.html").render(view),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as temporary:
+            for name, text in files.items():
+                # A lone surrogate in a document becomes an escape instead of an exception.
+                (Path(temporary) / name).write_bytes(text.encode("utf-8", "backslashreplace"))
+            for name in files:
+                (Path(temporary) / name).replace(folder / name)
+    except OSError as error:
+        raise RagAssetsError(
+            f"The report can't be written to {folder}: {error.strerror}. Free space there, or make the folder writable."
+        ) from None
+    return page
+
+
+def _view(result: EvaluationResult) -> dict[str, Any]:
+    """Everything the templates show."""
+    measured = [item for item in result.questions if item.scores.get("ndcg@10") is not None]
+    ndcg = [item.scores["ndcg@10"] or 0.0 for item in measured]
+    times: dict[str, list[float]] = {}
+    for item in result.questions:
+        for stage, milliseconds in item.milliseconds.items():
+            times.setdefault(stage, []).append(milliseconds)
+    # A database may have reordered the keys of what it kept.
+    stages = sorted(result.latency, key=_stage_order)
+    differences = result.previous.differences if result.previous else {}
+    return {
+        "result": result,
+        "headline": _headline(result),
+        "cards": [*(_score_card(result, name, label) for name, label in _CARDS), _speed_card(result)],
+        "by_k": _by_k(result.retrieval),
+        "answer_rows": [
+            (metric_name(name), result.answers[name], differences.get(name))
+            for name in sorted(result.answers, key=display_order)
+        ],
+        "slices": [(name, _slice_rows(values)) for name, values in sorted(result.by_slice.items())],
+        "latency": [(name, result.latency[name], latency_class(name, result.latency[name].p95)) for name in stages],
+        "latency_limits": LATENCY_LIMITS,
+        "quality_plot": quality_plot(ndcg, "nDCG@10") if ndcg else None,
+        "latency_plot": latency_plot({name: times[name] for name in sorted(times, key=_stage_order)})
+        if times
+        else None,
+        "trend_plot": trend_plot(result.history) if len(result.history) > 1 else None,
+        "worst": sorted((item for item in measured if (item.scores["ndcg@10"] or 0) < 1), key=_badness)[:_WORST],
+        "examples": _examples(result.questions),
+        "failed": [item for item in result.questions if item.error is not None][:_LISTED],
+        "failed_total": sum(item.error is not None for item in result.questions),
+        "invalid": result.invalid_labels[:_LISTED],
+        "fingerprint": list(_flat(result.fingerprint)),
+    }
+
+
+def _stage_order(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
+
+
+def _headline(result: EvaluationResult) -> str:
+    """One sentence for people who read only one."""
+    facts = []
+    if (hits := result.retrieval.get("hit_rate@10")) and hits.value is not None:
+        facts.append(
+            f"a relevant document is among the first ten results for {100 * hits.value:.0f}\u00a0% of the questions"
+        )
+    if search := result.latency.get("search"):
+        facts.append(f"95\u00a0% of searches take at most {duration(search.p95)}")
+    failed = sum(check.passed is False for check in result.checks)
+    lead = {
+        "pass": "This index is good enough to serve",
+        "fail": f"This index must not go live: {failed} of {len(result.checks)} requirements are not met",
+        "inconclusive": "This evaluation does not allow a verdict",
+    }[result.verdict]
+    if not facts:
+        return f"{lead}."
+    return f"{lead}{': ' if result.verdict == 'pass' else '; '}{' and '.join(facts)}."
+
+
+def _score_card(result: EvaluationResult, name: str, label: str) -> Card:
+    score = result.retrieval.get(name) or result.answers.get(name)
+    change = ""
+    if result.previous and (difference := result.previous.differences.get(name)):
+        change = score_change(difference)
+    return Card(label, score_value(score), score_detail(score), change)
+
+
+def _speed_card(result: EvaluationResult) -> Card:
+    search = result.latency.get("search")
+    if search is None:
+        return Card("Search p95", "–", "not measured", "")
+    detail = f"median {duration(search.p50)}, p99 {duration(search.p99)}; {search.n} searches"
+    before = result.previous.latency.get("search") if result.previous else None
+    return Card("Search p95", duration(search.p95), detail, f"before: {duration(before.p95)}" if before else "")
+
+
+def _by_k(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Metrics by cut-off: ``ks`` and ``rows`` of (name, score or None per k)."""
+    ks = sorted({int(name.partition("@")[2]) for name in scores if "@" in name})
+    stems = sorted({name.partition("@")[0] for name in scores if "@" in name}, key=display_order)
+    return {"ks": ks, "rows": [(metric_name(stem), [scores.get(f"{stem}@{k}") for k in ks]) for stem in stems]}
+
+
+def _slice_rows(values: Mapping[str, Mapping[str, Score]]) -> list[tuple[str, int, list[Score | None]]]:
+    """(slice value, questions, scores), largest first."""
+    rows = [
+        (value, max(score.n_total for score in scores.values()), [scores.get(name) for name in _SLICE_METRICS])
+        for value, scores in values.items()
+        if scores
+    ]
+    return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def _badness(item: QuestionResult) -> tuple[float, float, str]:
+    return item.scores["ndcg@10"] or 0.0, item.scores.get("recall@10") or 0.0, item.id
+
+
+def _examples(questions: Sequence[QuestionResult]) -> list[QuestionResult]:
+    """Good answers: fully and rightly cited, and right where there is a gold answer; of different kinds if possible."""
+
+    def good(item: QuestionResult) -> bool:
+        scores = item.answer_scores
+        cited = scores.get("citation_correctness") == scores.get("citation_support") == 1
+        return cited and scores.get("answer_contained", 1) == 1
+
+    seen: dict[str | None, int] = {}
+    ranked = []
+    for item in filter(good, questions):
+        seen[item.kind] = seen.get(item.kind, 0) + 1
+        ranked.append((seen[item.kind], item))
+    return [item for _, item in sorted(ranked, key=lambda pair: pair[0])[:_EXAMPLES]]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in sorted(values.items()):
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,228 @@
+"""Runs a question set against one generation: retrieval, the index against exact search, answers, and the verdict."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rag_assets.database.generations import Generation
+from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation import gates
+from rag_assets.evaluation.answers import score_answer
+from rag_assets.evaluation.provenance import corpus_texts, describe
+from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
+from rag_assets.evaluation.results import (
+    AnnRecall,
+    Citation,
+    EvaluationResult,
+    QuestionResult,
+    RetrievedPassage,
+    score_slices,
+    summarise_latency,
+)
+from rag_assets.evaluation.retrieval_metrics import score_question
+from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
+from rag_assets.generation.answering import abstains
+from rag_assets.models import Hit, Vectors
+from rag_assets.retrieval.search import search, search_vector
+from rag_assets.runtime import Runtime
+from rag_assets.stores import pgvector
+
+DEPTH = 50
+"""Chunks retrieved per question: enough that the first ten distinct documents are among them."""
+SHOWN = 5
+"""Retrieved passages kept per question for the report."""
+ANN_QUERIES = 200
+"""Queries by which the index is compared with exact search: golden questions first, then chunks' own vectors."""
+WARM_UP = 3
+"""Searches made before any is timed."""
+
+
+def evaluate_retrieval(
+    runtime: Runtime, generation: Generation, questions_file: Path | None, *, command: str
+) -> EvaluationResult:
+    """Everything about a generation that needs no answering model; no verdict yet.
+
+    Without a question file only the index itself is measured.
+
+    Raises:
+        ConfigurationError: the question file can't be read or is wrong.
+        RagAssetsError: the generation is empty.
+    """
+    questions = load_questions(questions_file) if questions_file else ()
+    report = resolve_labels(questions, corpus_texts(runtime, generation.collection, questions))
+    for question in questions[:WARM_UP]:
+        search(runtime, question.question, generation=generation, k=DEPTH)
+    results = _search_all(runtime, generation, report)
+    latency: dict[str, list[float]] = {}
+    for result in results:
+        for stage, value in result.milliseconds.items():
+            latency.setdefault(stage, []).append(value)
+    return EvaluationResult(
+        collection=generation.collection,
+        generation=generation.name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        verdict="inconclusive",
+        reasons=(),
+        fingerprint=describe(runtime, generation, questions),
+        questions=tuple(results),
+        retrieval=_summary([result.scores for result in results if result.relevant or result.scores], report),
+        by_slice=score_slices(results),
+        latency={stage: summarise_latency(values) for stage, values in latency.items()},
+        ann_recall=_ann_recall(runtime, generation, [question.question for question in questions]),
+        invalid_labels=report.invalid,
+    )
+
+
+def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -> list[QuestionResult]:
+    judged: list[tuple[Question, bool]] = [
+        *((question, True) for question in report.measurable),
+        *((question, False) for question in report.unanswerable),
+        *((question, False) for question in report.unmeasured),
+    ]
+    judged.sort(key=lambda pair: pair[0].id)
+    results = []
+    for number, (question, measurable) in enumerate(judged):
+        results.append(_search_one(runtime, generation, question, measurable=measurable))
+        runtime.progress("evaluate", number + 1, len(judged))
+    return results
+
+
+def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
+    base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
+    filters = {key: str(value) for key, value in (question.filter or {}).items()}
+    try:
+        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters)
+    except RagAssetsError as error:
+        return replace(base, relevant=question.relevant, error=str(error))
+    grades = question.grades
+    return replace(
+        base,
+        relevant=question.relevant if measurable else (),
+        scores=score_question(question, found.hits) if measurable else {},
+        retrieved=tuple(_passage(hit, grades) for hit in found.hits[:SHOWN]),
+        milliseconds=found.milliseconds,
+    )
+
+
+def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:
+    relevant = grades.get(hit.document, 0) > 0
+    return RetrievedPassage(hit.rank, hit.document, hit.chunk_id, hit.text, hit.scores["dense"], relevant)
+
+
+def _summary(rows: Sequence[Mapping[str, float | None]], report: LabelReport) -> dict[str, Any]:
+    """Scores over the questions that can be measured; those whose labels are all invalid count as unmeasured."""
+    names = {name for row in rows for name in row if not name.startswith("evidence")}
+    lost: list[Mapping[str, float | None]] = [dict.fromkeys(names) for _ in report.unmeasured]
+    return summarise_metrics([*rows, *lost])
+
+
+def _ann_recall(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> AnnRecall | None:
+    """recall@10 of the index against exact search, judged by similarity so that ties count as found."""
+    vectors = _ann_queries(runtime, generation, questions)
+    recalls: list[float] = []
+    for number, vector in enumerate(vectors):
+        exact = search_vector(runtime, generation, vector, 10, exact=True)
+        found = search_vector(runtime, generation, vector, 10)
+        if exact:
+            floor = min(hit.scores["dense"] or 0.0 for hit in exact) - 1e-6
+            recalls.append(sum((hit.scores["dense"] or 0.0) >= floor for hit in found) / len(exact))
+        runtime.progress("compare with exact search", number + 1, len(vectors))
+    if not recalls:
+        return None
+    return AnnRecall(len(recalls), float(np.mean(recalls)), percentile(recalls, 5), min(recalls))
+
+
+def _ann_queries(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> Vectors:
+    asked = list(questions[:ANN_QUERIES])
+    embedder = runtime.embedder_of(generation)
+    parts: list[npt.NDArray[np.float32]] = [embedder.embed_queries(asked)] if asked else []
+    missing = ANN_QUERIES - len(asked)
+    if missing:
+        with runtime.database.transaction(snapshot=True) as connection:
+            sample = pgvector.sample_vectors(connection, generation, missing)
+        if len(sample):
+            parts.append(sample)
+    return np.concatenate(parts) if parts else np.empty((0, generation.dimension), dtype=np.float32)
+
+
+def evaluate_answers(
+    runtime: Runtime, generation: Generation, questions_file: Path, result: EvaluationResult
+) -> EvaluationResult:
+    """Add answers to a retrieval evaluation, for a fixed sample of its questions (``evaluation.answer_questions``)."""
+    from rag_assets.generation.asking import Asker
+
+    questions = {question.id: question for question in load_questions(questions_file)}
+    chosen = _sample(
+        [item for item in result.questions if item.error is None], runtime.settings.evaluation.answer_questions
+    )
+    asker = Asker(runtime)
+    answered: dict[str, QuestionResult] = {}
+    for number, item in enumerate(chosen):
+        answered[item.id] = _answer_one(asker, generation, item, questions[item.id])
+        runtime.progress("answer", number + 1, len(chosen))
+    updated = tuple(answered.get(item.id, item) for item in result.questions)
+    latency = dict(result.latency)
+    for stage in ("generation", "total"):
+        values = [item.milliseconds[stage] for item in answered.values() if stage in item.milliseconds]
+        if values:
+            latency[stage] = summarise_latency(values)
+    return replace(
+        result,
+        questions=updated,
+        answers=summarise_metrics([item.answer_scores for item in answered.values() if item.answer_scores]),
+        by_slice=score_slices(updated),
+        latency=latency,
+    )
+
+
+def _sample(items: Sequence[QuestionResult], size: int) -> list[QuestionResult]:
+    """The same questions every time, whatever their order in the file."""
+    if len(items) <= size:
+        return list(items)
+    chosen = random.Random(DEFAULT_SEED).sample(sorted(items, key=lambda item: item.id), size)
+    return sorted(chosen, key=lambda item: item.id)
+
+
+def _answer_one(asker: Any, generation: Generation, item: QuestionResult, question: Question) -> QuestionResult:
+    valid = replace(question, relevant=item.relevant)
+    try:
+        asked = asker.ask(question.question, generation=generation)
+    except RagAssetsError as error:
+        return replace(item, error=str(error), answer_scores=score_answer(valid, None))
+    given = asked.answer
+    abstained = abstains(given.text)
+    citations = tuple(Citation(c.document, c.chunk_id, c.quote) for c in given.citations)
+    # A question that lost all its labels can be answered, but not judged.
+    judgeable = bool(item.relevant) or not question.relevant
+    scores = score_answer(
+        valid,
+        given.text,
+        abstained=abstained,
+        citations=citations,
+        passages={hit.chunk_id: hit.text for hit in given.passages},
+    )
+    return replace(
+        item,
+        answer=given.text,
+        abstained=abstained,
+        citations=citations,
+        answer_scores=scores if judgeable else {},
+        milliseconds={**item.milliseconds, **{s: asked.milliseconds[s] for s in ("generation", "total")}},
+    )
+
+
+def evaluate(
+    runtime: Runtime, generation: Generation, questions_file: Path | None, *, command: str
+) -> EvaluationResult:
+    """A whole evaluation with its verdict: what ``rag-assets evaluate`` runs."""
+    result = evaluate_retrieval(runtime, generation, questions_file, command=command)
+    if questions_file is not None:
+        result = evaluate_answers(runtime, generation, questions_file, result)
+    return gates.judge(runtime, generation, result)

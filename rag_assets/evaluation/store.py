@@ -1,0 +1,109 @@
+"""Evaluations in the database: kept with their generation, read back for comparison, trend and report."""
+
+from pathlib import Path
+
+from psycopg.types.json import Jsonb
+
+from rag_assets.database.generations import Generation
+from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.results import EvaluationResult, from_json, to_json
+from rag_assets.fingerprint import fingerprint
+from rag_assets.runtime import Runtime
+
+
+def save(
+    runtime: Runtime,
+    generation: Generation,
+    result: EvaluationResult,
+    *,
+    run_id: int | None = None,
+    report: Path | None = None,
+) -> int:
+    """Write an evaluation, or rewrite the one with ``run_id``; returns its id."""
+    data = to_json(result, str(report) if report else None)
+    with runtime.database.transaction() as connection:
+        if run_id is not None:
+            connection.execute(
+                "UPDATE evaluation_run SET verdict = %s, result = %s, report = %s WHERE id = %s",
+                (result.verdict, Jsonb(data), str(report) if report else None, run_id),
+            )
+            return run_id
+        row = connection.execute(
+            "INSERT INTO evaluation_run (collection, generation_id, subject_hash, verdict, result, report)"
+            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            (
+                generation.collection,
+                generation.id,
+                subject_hash(result),
+                result.verdict,
+                Jsonb(data),
+                str(report) if report else None,
+            ),
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def latest(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationResult]:
+    """The last evaluation of a generation, with its id.
+
+    Raises:
+        RagAssetsError: it was never evaluated.
+    """
+    with runtime.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT id, result FROM evaluation_run WHERE generation_id = %s ORDER BY id DESC LIMIT 1", (generation.id,)
+        ).fetchone()
+    if row is None:
+        raise RagAssetsError(f"{generation.name} was never evaluated. Materialize `retrieval_evaluation` first.")
+    return int(row[0]), from_json(row[1])
+
+
+def latest_report(runtime: Runtime, collection: str) -> str | None:
+    """Path of the newest report of a collection."""
+    with runtime.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT report FROM evaluation_run WHERE collection = %s AND report IS NOT NULL ORDER BY id DESC LIMIT 1",
+            (collection,),
+        ).fetchone()
+    return row[0] if row else None
+
+
+def comparable(runtime: Runtime, generation: Generation, result: EvaluationResult) -> EvaluationResult | None:
+    """The evaluation to compare with: the newest finished one of the collection with the same questions.
+
+    For a generation that is not live that is the live one's; for the live one, its own or its predecessor's last.
+    """
+    with runtime.database.transaction() as connection:
+        row = connection.execute(
+            """
+            SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
+            WHERE e.collection = %s AND e.verdict <> 'unfinished' AND e.result -> 'fingerprint' ->> 'questions' = %s
+              AND (%s OR g.state = 'live') AND e.generation_id <> (CASE WHEN %s THEN -1 ELSE %s END)
+            ORDER BY e.id DESC LIMIT 1
+            """,
+            (
+                generation.collection,
+                result.fingerprint.get("questions"),
+                generation.is_live,
+                generation.is_live,
+                generation.id,
+            ),
+        ).fetchone()
+    return from_json(row[0]) if row else None
+
+
+def history(runtime: Runtime, result: EvaluationResult, limit: int) -> list[EvaluationResult]:
+    """The last ``limit`` finished evaluations of the collection with the same questions, oldest first."""
+    with runtime.database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT result FROM evaluation_run WHERE collection = %s AND verdict <> 'unfinished'"
+            " AND result -> 'fingerprint' ->> 'questions' = %s ORDER BY id DESC LIMIT %s",
+            (result.collection, result.fingerprint.get("questions"), limit),
+        ).fetchall()
+    return [from_json(row[0]) for row in reversed(rows)]
+
+
+def subject_hash(result: EvaluationResult) -> str:
+    """Hash of everything the scores depend on: equal hashes, equal scores."""
+    return fingerprint(dict(result.fingerprint))

@@ -1,0 +1,159 @@
+"""``chunks``: documents whose parsed form is newer than their chunks are cut again."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from rag_assets.chunking import chunk_document, identify
+from rag_assets.chunking.identity import Chunk
+from rag_assets.database import ledger
+from rag_assets.database.ledger import Connection
+from rag_assets.fingerprint import bucket_of
+from rag_assets.indexing.results import StageResult
+from rag_assets.models import Element, ParsedDocument
+from rag_assets.runtime import Runtime
+
+_STALE = """
+    SELECT d.doc_id FROM document d
+    LEFT JOIN chunked c ON c.doc_id = d.doc_id AND c.chunker_fp = %(chunker)s
+    WHERE d.collection = %(collection)s AND d.bucket %% %(shards)s = %(shard)s
+      AND c.document_hash IS DISTINCT FROM d.document_hash
+    ORDER BY d.doc_id
+"""
+_GONE = """
+    SELECT c.doc_id FROM chunked c
+    WHERE c.collection = %(collection)s AND c.bucket %% %(shards)s = %(shard)s AND c.chunker_fp = %(chunker)s
+      AND NOT EXISTS (SELECT 1 FROM document d WHERE d.doc_id = c.doc_id)
+"""
+
+
+def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
+    """Cut the shard's stale documents; drop the chunks of documents that are gone.
+
+    Raises:
+        Superseded: another run wrote the shard meanwhile; nothing was written.
+        ConfigurationError: the chunk size is more than the embedder reads.
+    """
+    started = time.perf_counter()
+    shards, chunker_fp = runtime.settings.sync.shards, runtime.chunker_fp(collection)
+    parameters = {"collection": collection, "shards": shards, "shard": shard, "chunker": chunker_fp}
+    with runtime.database.transaction() as connection:
+        lease = ledger.take_lease(connection, collection, shards, shard)
+    counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": 0}
+    with runtime.database.transaction() as connection:
+        stale = [row[0] for row in connection.execute(_STALE, parameters).fetchall()]
+        gone = [row[0] for row in connection.execute(_GONE, parameters).fetchall()]
+        for number, doc_id in enumerate(stale):
+            _rechunk(connection, runtime, collection, chunker_fp, doc_id, counts)
+            runtime.progress("chunk", number + 1, len(stale))
+        counts["removed"] += _drop(connection, chunker_fp, gone)
+        counts["documents"] = len(stale)
+        if stale or gone:
+            ledger.spend_lease(connection, lease)
+        return _result(connection, collection, shard, parameters, counts, time.perf_counter() - started)
+
+
+def read_document(connection: Connection, doc_id: str) -> tuple[ParsedDocument, str, str]:
+    """A parsed document, its hash and its collection, as stored."""
+    row: Any = connection.execute(
+        "SELECT title, elements, metadata, document_hash, collection FROM document WHERE doc_id = %s", (doc_id,)
+    ).fetchone()
+    elements = tuple(Element(kind, text, tuple(headings), page) for kind, text, headings, page in row[1])
+    return ParsedDocument(row[0], elements, row[2]), row[3], row[4]
+
+
+def _rechunk(
+    connection: Connection, runtime: Runtime, collection: str, chunker_fp: str, doc_id: str, counts: dict[str, int]
+) -> None:
+    document, document_hash, _ = read_document(connection, doc_id)
+    drafts = chunk_document(document, runtime.chunking(collection), runtime.embedder)
+    chunks = identify(doc_id, drafts)
+    rows = connection.execute(
+        "SELECT chunk_id FROM chunk WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id)
+    ).fetchall()
+    before, after = {row[0] for row in rows}, {chunk.chunk_id for chunk in chunks}
+    counts["added"] += len(after - before)
+    counts["removed"] += len(before - after)
+    counts["unchanged"] += len(before & after)
+    connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id))
+    connection.execute(
+        "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash) VALUES (%s, %s, %s, %s, %s)",
+        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash),
+    )
+    _copy(connection, chunker_fp, chunks)
+
+
+def _copy(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> None:
+    with connection.cursor().copy(
+        "COPY chunk (chunker_fp, chunk_id, doc_id, position, text_hash, text, context, start_offset, end_offset,"
+        " headings, page, kinds, tokens) FROM STDIN (FORMAT BINARY)"
+    ) as copy:
+        copy.set_types(
+            ["text", "text", "text", "int4", "text", "text", "text", "int4", "int4", "jsonb", "int4", "jsonb", "int4"]
+        )
+        for chunk in chunks:
+            draft = chunk.draft
+            copy.write_row(
+                (
+                    chunker_fp,
+                    chunk.chunk_id,
+                    chunk.doc_id,
+                    chunk.position,
+                    chunk.text_hash,
+                    draft.text,
+                    draft.context,
+                    draft.start,
+                    draft.end,
+                    Jsonb(list(draft.headings)),
+                    draft.page,
+                    Jsonb(list(draft.kinds)),
+                    draft.tokens,
+                )
+            )
+
+
+def _drop(connection: Connection, chunker_fp: str, doc_ids: Sequence[str]) -> int:
+    row: Any = connection.execute(
+        "SELECT count(*) FROM chunk WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, list(doc_ids))
+    ).fetchone()
+    connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, list(doc_ids)))
+    return int(row[0])
+
+
+def _result(
+    connection: Connection,
+    collection: str,
+    shard: int,
+    parameters: dict[str, Any],
+    counts: dict[str, int],
+    seconds: float,
+) -> StageResult:
+    of_shard = (
+        "FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)"
+        " WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s"
+    )
+    row: Any = connection.execute(
+        "SELECT count(*), coalesce(sum(tokens), 0), coalesce(array_agg(tokens), '{}'),"
+        f" coalesce(md5(string_agg(c.chunk_id || c.position, ',' ORDER BY c.chunk_id)), 'empty') {of_shard}",
+        parameters,
+    ).fetchone()
+    samples = connection.execute(
+        f"SELECT s.uri, c.headings, c.tokens, c.text {of_shard.replace(' WHERE', ' JOIN source_file s USING (doc_id) WHERE')}"
+        " ORDER BY s.uri, c.position LIMIT 5",
+        parameters,
+    ).fetchall()
+    return StageResult(
+        stage="chunks",
+        collection=collection,
+        shard=shard,
+        data_version=row[3],
+        code_version=parameters["chunker"],
+        counts={**counts, "chunks": row[0], "tokens": int(row[1])},
+        seconds=seconds,
+        samples=tuple(
+            {"document": s[0], "headings": " › ".join(s[1]), "tokens": s[2], "text": s[3][:200]} for s in samples
+        ),
+        lengths=tuple(row[2]),
+    )

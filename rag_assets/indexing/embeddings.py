@@ -1,0 +1,130 @@
+"""``embeddings``: every text of the shard that has no vector under this fingerprint gets one, once.
+
+The table is addressed by content, so batches are committed as they come: a killed run loses at most one batch, and two
+runs that embed the same text write the same row.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rag_assets.database.ledger import Connection
+from rag_assets.errors import RagAssetsError
+from rag_assets.indexing.results import StageResult
+from rag_assets.runtime import Runtime
+
+BATCH = 256
+"""Texts embedded between two commits: a few seconds of work on a small machine."""
+WORTH_MEASURING = 50
+"""Fewer texts than this say more about loading the model than about its speed."""
+
+_CHUNKS = """
+    FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)
+    WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s
+"""
+_MISSING = f"""
+    SELECT c.text_hash, max(c.tokens) AS tokens {_CHUNKS}
+      AND NOT EXISTS (SELECT 1 FROM embedding e WHERE e.embedder_fp = %(embedder)s AND e.text_hash = c.text_hash)
+    GROUP BY c.text_hash ORDER BY tokens, c.text_hash
+"""
+_TEXTS = """
+    SELECT DISTINCT ON (text_hash) text_hash, CASE context WHEN '' THEN text ELSE context || E'\\n' || text END
+    FROM chunk WHERE chunker_fp = %s AND text_hash = ANY(%s)
+"""
+
+
+def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
+    """Embed the shard's texts that have no vector yet.
+
+    Raises:
+        RagAssetsError: the embedder returned another number of vectors, another dimension, or unusable ones.
+    """
+    started = time.perf_counter()
+    embedder = runtime.embedder
+    parameters = {
+        "collection": collection,
+        "shards": runtime.settings.sync.shards,
+        "shard": shard,
+        "chunker": runtime.chunker_fp(collection),
+        "embedder": embedder.fingerprint,
+    }
+    with runtime.database.transaction() as connection:
+        missing: list[tuple[str, int]] = connection.execute(_MISSING, parameters).fetchall()
+    tokens, embedding_seconds = 0, 0.0
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        with runtime.database.transaction() as connection:
+            rows = connection.execute(_TEXTS, (parameters["chunker"], [row[0] for row in batch])).fetchall()
+        texts = dict(rows)
+        hashes = [row[0] for row in batch if row[0] in texts]
+        began = time.perf_counter()
+        vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder.name)
+        embedding_seconds += time.perf_counter() - began
+        with runtime.database.transaction() as connection:
+            _store(connection, embedder.fingerprint, hashes, vectors)
+        tokens += sum(row[1] for row in batch)
+        runtime.progress("embed", start + len(batch), len(missing))
+    if len(missing) >= WORTH_MEASURING:
+        _note_throughput(runtime, embedder.fingerprint, tokens / embedding_seconds)
+    with runtime.database.transaction(snapshot=True) as connection:
+        return _result(connection, collection, shard, parameters, len(missing), tokens, time.perf_counter() - started)
+
+
+def _note_throughput(runtime: Runtime, embedder_fp: str, tokens_per_second: float) -> None:
+    with runtime.database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO throughput VALUES (%s, %s) ON CONFLICT (embedder_fp) DO UPDATE"
+            " SET tokens_per_second = EXCLUDED.tokens_per_second",
+            (embedder_fp, tokens_per_second),
+        )
+
+
+def checked(vectors: npt.NDArray[np.float32], expected: int, name: str) -> npt.NDArray[np.float32]:
+    """The vectors, if they are what was asked for: ``expected`` finite rows of unit length.
+
+    Raises:
+        RagAssetsError: naming the model and what is wrong; nothing is stored then.
+    """
+    if vectors.ndim != 2 or vectors.shape[0] != expected:
+        raise RagAssetsError(f"The embedder {name!r} returned an array of shape {vectors.shape} for {expected} texts.")
+    norms = np.linalg.norm(vectors, axis=1)
+    if not np.all(np.isfinite(norms)) or np.any(np.abs(norms - 1) > 1e-3):
+        raise RagAssetsError(f"The embedder {name!r} returned vectors that are not finite and of unit length.")
+    return vectors
+
+
+def _store(connection: Connection, embedder_fp: str, hashes: list[str], vectors: npt.NDArray[np.float32]) -> None:
+    connection.execute("CREATE TEMP TABLE incoming (LIKE embedding) ON COMMIT DROP")
+    with connection.cursor().copy("COPY incoming (embedder_fp, text_hash, vector) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["text", "text", "vector"])
+        for digest, vector in zip(hashes, vectors, strict=True):
+            copy.write_row((embedder_fp, digest, vector))
+    connection.execute("INSERT INTO embedding SELECT * FROM incoming ORDER BY text_hash ON CONFLICT DO NOTHING")
+
+
+def _result(
+    connection: Connection,
+    collection: str,
+    shard: int,
+    parameters: dict[str, Any],
+    computed: int,
+    tokens: int,
+    seconds: float,
+) -> StageResult:
+    row: Any = connection.execute(
+        "SELECT count(DISTINCT c.text_hash),"
+        f" coalesce(md5(string_agg(DISTINCT c.text_hash, ',' ORDER BY c.text_hash)), 'empty') {_CHUNKS}",
+        parameters,
+    ).fetchone()
+    return StageResult(
+        stage="embeddings",
+        collection=collection,
+        shard=shard,
+        data_version=f"{row[1]}-{parameters['embedder'][:12]}",
+        code_version=parameters["embedder"],
+        counts={"computed": computed, "tokens_embedded": tokens, "texts": row[0]},
+        seconds=seconds,
+        facts={"texts_per_second": round(computed / seconds, 1) if computed else None},
+    )

@@ -1,0 +1,94 @@
+"""Does the index hold exactly what the ledger says it should? Counted in the database, both ways."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from rag_assets.database.generations import Generation
+from rag_assets.runtime import Runtime
+from rag_assets.stores import pgvector
+
+REACHABILITY_ROWS = 2000
+"""Rows whose own vector is looked up through the index: all of a small index, a sample of a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """Faults found in one generation; all zero is a pass."""
+
+    rows: int
+    missing: int
+    """Chunks that have no row."""
+    extra: int
+    """Rows that have no chunk."""
+    wrong: int
+    """Rows whose text or vector is not the chunk's."""
+    stale_documents: int
+    """Documents whose current version is not in the generation."""
+    unreachable: int
+    """Rows that a search for their own vector does not find."""
+    looked_up: int
+    """Rows that were looked up for that."""
+
+    @property
+    def faults(self) -> int:
+        """All of them together."""
+        return self.missing + self.extra + self.wrong + self.stale_documents + self.unreachable
+
+
+_MISSING = """
+    SELECT count(*) FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)
+    WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s
+      AND NOT EXISTS (SELECT 1 FROM {table} e WHERE e.chunk_id = c.chunk_id)
+"""
+_EXTRA = """
+    SELECT count(*) FROM {table} e WHERE NOT EXISTS (
+        SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
+"""
+_WRONG = """
+    SELECT count(*) FROM {table} e
+    JOIN chunk c ON c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id
+    LEFT JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
+    WHERE e.text <> c.text OR e.text_hash <> c.text_hash OR e.doc_id <> c.doc_id
+       OR v.vector IS NULL OR e.embedding <> v.vector::halfvec
+"""
+_STALE = """
+    SELECT count(*) FROM document d LEFT JOIN indexed i ON i.doc_id = d.doc_id AND i.generation_id = %(generation)s
+    WHERE d.collection = %(collection)s AND d.document_hash IS DISTINCT FROM i.document_hash
+"""
+_UNREACHABLE = """
+    SELECT count(*), count(*) FILTER (WHERE NOT found) FROM (
+        SELECT EXISTS (
+            SELECT 1 FROM (
+                SELECT near.text_hash FROM {table} near ORDER BY near.{column} <=> mine.{column} LIMIT 10
+            ) hits WHERE hits.text_hash = mine.text_hash
+        ) AS found
+        FROM (SELECT text_hash, embedding FROM {table} ORDER BY chunk_id LIMIT %(rows)s) mine
+    ) judged
+"""
+
+
+def inspect(runtime: Runtime, generation: Generation) -> Integrity:
+    """Compare a generation with the ledger, the chunks and the vectors, in one snapshot."""
+    parameters = {
+        "collection": generation.collection,
+        "chunker": generation.key.chunker_fp,
+        "embedder": generation.key.embedder_fp,
+        "generation": generation.id,
+        "rows": REACHABILITY_ROWS,
+    }
+    names = {
+        "table": pgvector.table(generation),
+        "column": sql.SQL(f"embedding::halfvec({int(generation.dimension)})"),
+    }
+    with runtime.database.transaction(snapshot=True) as connection:
+
+        def count(statement: str) -> Any:
+            return connection.execute(sql.SQL(statement).format(**names), parameters).fetchone()
+
+        rows = pgvector.count(connection, generation)
+        missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
+        connection.execute("SET LOCAL hnsw.ef_search = 100")
+        looked_up, unreachable = count(_UNREACHABLE)
+    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up)

@@ -1,0 +1,75 @@
+"""From settings to a plan: list the source, look into what seems different, compare with the ledger."""
+
+from dataclasses import dataclass
+
+from rag_assets.database import ledger
+from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
+from rag_assets.errors import UnparsableDocument
+from rag_assets.fingerprint import document_id
+from rag_assets.models import Listing, SkippedFile
+from rag_assets.plan import Have, Plan, Wanted, plan, suspects
+from rag_assets.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    listing: Listing
+    have: Have
+    problems: tuple[SkippedFile, ...]
+    """What could not be used, unreadable files included."""
+
+
+def make_plan(
+    runtime: Runtime, collection: str, *, verify: bool = False, allow_mass_delete: bool = False
+) -> Planned:
+    """List the collection's source and plan; reads files, writes nothing.
+
+    Args:
+        runtime: the parts.
+        collection: its name.
+        verify: hash every file instead of trusting size and modification time.
+        allow_mass_delete: a person confirmed that many documents are really gone.
+
+    Raises:
+        ConfigurationError: unknown collection, or its source is missing or not a folder.
+    """
+    settings = runtime.settings.collection(collection)
+    listing = list_folder(settings.source, settings.exclude)
+    target = runtime.target(collection)
+    with runtime.database.transaction(snapshot=True) as connection:
+        have = ledger.read_have(connection, collection, runtime.chunker_fp(collection), target.id if target else None)
+    hashes: dict[bytes, str] = {}
+    unreadable: dict[bytes, str] = {}
+    looked_into = suspects(collection, listing, have, verify=verify)
+    for number, file in enumerate(looked_into):
+        try:
+            hashes[file.path] = hash_file(settings.source, file.path)[0]
+        except (FileGone, FileUnreadable, UnparsableDocument) as error:
+            unreadable[file.path] = str(error)
+        runtime.progress("look", number + 1, len(looked_into))
+    wanted = Wanted(collection, listing, hashes, runtime.parser_fp, runtime.settings.sync.shards, unreadable)
+    made = plan(
+        wanted,
+        have,
+        max_vanished_share=runtime.settings.sync.max_vanished_share,
+        allow_mass_delete=allow_mass_delete,
+    )
+    uris = {file.path: file.uri for file in listing.files}
+    problems = (
+        *listing.skipped,
+        *(SkippedFile(path, uris[path], reason, unreadable=True) for path, reason in unreadable.items()),
+    )
+    return Planned(made, listing, have, problems)
+
+
+def note_listing(runtime: Runtime, planned: Planned) -> None:
+    """Write what a listing teaches outside any shard: problems to show, and stats of files that only look different."""
+    collection = planned.plan.collection
+    touched = [(document_id(collection, file.path), file) for file in planned.plan.touched]
+    with runtime.database.transaction() as connection:
+        ledger.ensure_collection(connection, collection)
+        ledger.record_problems(connection, collection, planned.problems)
+        ledger.refresh_stats(connection, touched)

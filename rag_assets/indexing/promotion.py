@@ -1,0 +1,70 @@
+"""``live_index``: the flip that makes a generation answer queries, its way back, and what is dropped afterwards."""
+
+from dataclasses import dataclass
+
+from rag_assets.database import generations
+from rag_assets.database.generations import Generation
+from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.runtime import Runtime
+from rag_assets.stores import pgvector
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion or a rollback did."""
+
+    live: Generation
+    previous: Generation | None
+    changed: bool
+    """False when the generation was live already."""
+
+
+def promote(runtime: Runtime, generation: Generation, *, who: str, reason: str) -> Promotion:
+    """Make ``generation`` live in one transaction; the gates are the caller's business.
+
+    Raises:
+        GateRefused: the generation changed meanwhile.
+    """
+    if generation.is_live:
+        return Promotion(generation, generation, changed=False)
+    with runtime.database.transaction() as connection:
+        previous = generations.promote(connection, generation, who=who, reason=reason)
+        live = generations.by_id(connection, generation.id)
+    return Promotion(live, previous, changed=True)
+
+
+def refuse(runtime: Runtime, generation: Generation, reason: str) -> None:
+    """Note why a generation did not go live."""
+    with runtime.database.transaction() as connection:
+        generations.set_state(connection, generation.id, "refused", reason)
+
+
+def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
+    """Make the generation that was live before the present one live again.
+
+    Raises:
+        GateRefused: no earlier generation is retained.
+        RagAssetsError: nothing is live.
+    """
+    with runtime.database.transaction() as connection:
+        live = generations.live(connection, collection)
+        if live is None:
+            raise RagAssetsError(f"Collection {collection!r} has no live index to roll back from.")
+        row = connection.execute(
+            "SELECT from_generation FROM promotion p JOIN generation g ON g.id = p.from_generation"
+            " WHERE p.collection = %s AND p.to_generation = %s AND g.state = 'retired' ORDER BY p.id DESC LIMIT 1",
+            (collection, live.id),
+        ).fetchone()
+        if row is None:
+            raise GateRefused(f"{live.name} has no retained predecessor to roll back to. `rag-assets status` lists generations.")
+        target = generations.by_id(connection, row[0])
+    return promote(runtime, target, who=who, reason=f"rollback from {live.name}")
+
+
+def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
+    """Drop retired generations beyond the number kept for rollback."""
+    with runtime.database.transaction() as connection:
+        dropped = generations.superfluous(connection, collection, runtime.settings.sync.keep_retired)
+        for generation in dropped:
+            pgvector.drop(connection, generation)
+    return dropped

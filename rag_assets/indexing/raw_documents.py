@@ -1,0 +1,204 @@
+"""``raw_documents``: the bytes of a shard's files become parsed text and elements; what can't be parsed is quarantined."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from rag_assets.database import ledger
+from rag_assets.database.ledger import Connection, FileOutcome
+from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, read_file
+from rag_assets.errors import UnparsableDocument
+from rag_assets.fingerprint import bucket_of, fingerprint, shard_of
+from rag_assets.indexing.results import StageResult
+from rag_assets.models import ParsedDocument
+from rag_assets.plan import Change, Kind, Plan
+from rag_assets.runtime import Runtime
+
+_READS = (Kind.ADDED, Kind.CHANGED, Kind.RENAMED)
+
+
+def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
+    """Do the shard's part of ``plan``: parse what is new or changed, forget what is gone.
+
+    A file that vanishes or becomes unreadable while the run goes on is left as it was; the next plan judges it again.
+
+    Raises:
+        Superseded: another run wrote the shard meanwhile; nothing was written.
+    """
+    started = time.perf_counter()
+    collection, shards = plan.collection, runtime.settings.sync.shards
+    with runtime.database.transaction() as connection:
+        lease = ledger.take_lease(connection, collection, shards, shard)
+    work = [change for change in plan.of_shard(shard) if change.kind in _READS]
+    counts = dict.fromkeys(("parsed", "quarantined", "removed", "metadata_only", "bytes"), 0)
+    with runtime.database.transaction() as connection:
+        for number, (change, content, outcome) in enumerate(_parse(runtime, collection, work)):
+            if content is not None:
+                counts["bytes"] += content.size
+                _write(connection, runtime, collection, change, content, outcome, counts)
+            runtime.progress("parse", number + 1, len(work))
+        gone = _really_gone(runtime, collection, plan, shard)
+        ledger.forget_files(connection, gone)
+        counts["removed"] = len(gone)
+        if work or gone:
+            ledger.spend_lease(connection, lease)
+        return _result(connection, runtime, collection, shard, counts, time.perf_counter() - started)
+
+
+def _parse(
+    runtime: Runtime, collection: str, work: list[Change]
+) -> Iterator[tuple[Change, FileContent | None, ParsedDocument | UnparsableDocument | None]]:
+    """Read and parse; yields in the order of ``work``. No content: leave the file as it is."""
+    root = runtime.settings.collection(collection).source
+    limit = int(runtime.settings.parsing.max_file_mb * 1_000_000)
+    read: list[tuple[Change, FileContent | None, UnparsableDocument | None]] = []
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for change in work:
+            try:
+                content = read_file(root, change.path, limit)
+            except (FileGone, FileUnreadable):
+                read.append((change, None, None))
+            except UnparsableDocument as error:
+                read.append((change, _hashed_only(root, change), error))
+            else:
+                read.append((change, content, None))
+                yield change.uri, content.data
+
+    parsed = runtime.parsers.parse_many(contents())
+    position = 0
+    for outcome in parsed:
+        while read[position][1] is None or read[position][2] is not None:
+            yield read[position]
+            position += 1
+        change, content, _ = read[position]
+        read[position] = (change, None, None)  # lets go of the bytes
+        position += 1
+        yield change, content, outcome
+    yield from read[position:]
+
+
+def _hashed_only(root: Path, change: Change) -> FileContent | None:
+    """A file that is too big to read: its hash still says whether it changed."""
+    try:
+        content_hash, size, mtime_ns = hash_file(root, change.path)
+    except (FileGone, FileUnreadable):
+        return None
+    return FileContent(b"", content_hash, size, mtime_ns)
+
+
+def _write(
+    connection: Connection,
+    runtime: Runtime,
+    collection: str,
+    change: Change,
+    content: FileContent,
+    outcome: ParsedDocument | UnparsableDocument | None,
+    counts: dict[str, int],
+) -> None:
+    ledger_row = FileOutcome(
+        doc_id=change.doc_id,
+        path=change.path,
+        uri=change.uri,
+        size=content.size,
+        mtime_ns=content.mtime_ns,
+        content_hash=content.content_hash,
+        parser_fp=runtime.parser_fp,
+    )
+    if isinstance(outcome, ParsedDocument):
+        ledger.record_file(connection, collection, ledger_row)
+        only_metadata = _write_document(connection, collection, ledger_row, outcome)
+        counts["metadata_only"] += only_metadata
+        counts["parsed"] += 1
+    else:
+        ledger.record_file(connection, collection, replace(ledger_row, reason=str(outcome)))
+        connection.execute("DELETE FROM document WHERE doc_id = %s", (change.doc_id,))
+        counts["quarantined"] += 1
+
+
+def _write_document(connection: Connection, collection: str, file: FileOutcome, parsed: ParsedDocument) -> bool:
+    """Upsert one parsed document; returns True when only its metadata differs from what was there."""
+    elements = [[e.kind, e.text, list(e.headings), e.page] for e in parsed.elements]
+    body_hash = fingerprint([parsed.title, elements])
+    metadata = dict(parsed.metadata)
+    before = connection.execute("SELECT body_hash, document_hash FROM document WHERE doc_id = %s", (file.doc_id,))
+    row = before.fetchone()
+    document_hash = fingerprint([body_hash, metadata, file.uri])
+    connection.execute(
+        """
+        INSERT INTO document (doc_id, collection, bucket, content_hash, parser_fp, title, elements, metadata,
+                              body_hash, document_hash)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (doc_id) DO UPDATE SET
+            content_hash = EXCLUDED.content_hash, parser_fp = EXCLUDED.parser_fp, title = EXCLUDED.title,
+            elements = EXCLUDED.elements, metadata = EXCLUDED.metadata, body_hash = EXCLUDED.body_hash,
+            document_hash = EXCLUDED.document_hash
+        """,
+        (
+            file.doc_id,
+            collection,
+            bucket_of(file.doc_id),
+            file.content_hash,
+            file.parser_fp,
+            parsed.title,
+            Jsonb(elements),
+            Jsonb(metadata),
+            body_hash,
+            document_hash,
+        ),
+    )
+    return row is not None and row[0] == body_hash and row[1] != document_hash
+
+
+def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> list[str]:
+    """Ids of the documents to forget: the second look, by name, at what the listing did not show."""
+    root = os.fsencode(runtime.settings.collection(collection).source)
+    shards = runtime.settings.sync.shards
+    gone = [
+        change.doc_id
+        for change in plan.of_shard(shard)
+        if change.kind is Kind.REMOVED and (change.excluded or not os.path.lexists(os.path.join(root, change.path)))
+    ]
+    # A rename's origin: its departure was seen in the listing, its content arrives under another name.
+    gone += [
+        change.previous_doc_id
+        for change in plan.changes
+        if change.previous_doc_id is not None
+        and change.previous_path is not None
+        and shard_of(change.previous_doc_id, shards) == shard
+        and (change.excluded or not os.path.lexists(os.path.join(root, change.previous_path)))
+    ]
+    return gone
+
+
+def _result(
+    connection: Connection, runtime: Runtime, collection: str, shard: int, counts: dict[str, int], seconds: float
+) -> StageResult:
+    shards = runtime.settings.sync.shards
+    parameters = (collection, shards, shard)
+    row: Any = connection.execute(
+        "SELECT count(*), coalesce(md5(string_agg(doc_id || document_hash, ',' ORDER BY doc_id)), 'empty')"
+        " FROM document WHERE collection = %s AND bucket %% %s = %s",
+        parameters,
+    ).fetchone()
+    samples = connection.execute(
+        "SELECT s.uri, d.title, jsonb_array_length(d.elements), s.size FROM document d JOIN source_file s USING (doc_id)"
+        " WHERE d.collection = %s AND d.bucket %% %s = %s ORDER BY s.uri LIMIT 5",
+        parameters,
+    ).fetchall()
+    return StageResult(
+        stage="raw_documents",
+        collection=collection,
+        shard=shard,
+        data_version=row[1],
+        code_version=runtime.parser_fp,
+        counts={**counts, "documents": row[0]},
+        seconds=seconds,
+        samples=tuple({"document": s[0], "title": s[1], "elements": s[2], "bytes": s[3]} for s in samples),
+        quarantined=tuple(ledger.quarantined(connection, collection, (shards, shard))),
+    )

@@ -1,0 +1,209 @@
+"""``sync``: bring an index up to date. Plan, run the dirty shards, publish what is not live yet."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rag_assets.database import ledger
+from rag_assets.database.generations import Generation
+from rag_assets.errors import ConfigurationError, GateRefused, Superseded
+from rag_assets.indexing.planning import Planned, make_plan, note_listing
+from rag_assets.indexing.results import StageResult
+from rag_assets.plan import Kind, Plan
+from rag_assets.runtime import Runtime
+from rag_assets.stores import pgvector
+
+ATTEMPTS = 3
+"""Plans made when other runs keep writing the same shards."""
+
+_SECONDS = {"raw_documents": "parse", "chunks": "chunk", "embeddings": "embed", "index_entries": "load", "hnsw_index": "index"}
+
+
+class Runner(Protocol):
+    """Runs assets. The one we have materializes them with Dagster in this process."""
+
+    def update_shard(self, collection: str, shard: int) -> None:
+        """Materialize the four shard assets of one partition."""
+        ...
+
+    def publish(self, collection: str) -> None:
+        """Materialize the index assets: build, evaluate, promote if it passes, report.
+
+        Raises:
+            GateRefused: the generation did not pass.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did, in the shape scripts rely on."""
+
+    collection: str
+    documents: Mapping[str, int]
+    chunks: Mapping[str, int]
+    embeddings: Mapping[str, int]
+    generation: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    shards: Sequence[int] = field(default=())
+    """Shards that were run."""
+    withheld: Sequence[str] = field(default=())
+    """Documents the mass-delete guard did not let go."""
+    refused: str | None = None
+    """Why the new generation did not go live."""
+
+    @property
+    def nothing_changed(self) -> bool:
+        """True when no run was needed."""
+        return not self.shards and not self.generation["promoted"] and self.refused is None
+
+
+def sync(
+    runtime: Runtime,
+    collection: str,
+    runner: "RunnerFactory",
+    *,
+    verify: bool = False,
+    allow_mass_delete: bool = False,
+) -> SyncReport:
+    """Make the live index equal to the source under the configuration.
+
+    Args:
+        runtime: the parts.
+        collection: its name.
+        runner: makes the runner; only called when there is something to run.
+        verify: hash every file.
+        allow_mass_delete: a person confirmed that many documents are gone.
+
+    Raises:
+        ConfigurationError: the source is missing, or holds nothing that could be indexed.
+        Superseded: other runs kept writing the same shards.
+    """
+    started = time.perf_counter()
+    first = len(runtime.results)
+    planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
+    note_listing(runtime, planned)
+    _refuse_empty(runtime, collection, planned)
+    before = runtime.target(collection)
+    shards = shards_to_run(runtime, planned, before)
+    running: Runner | None = None
+    if shards:
+        running = runner()
+        _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
+    target = runtime.target(collection)
+    promoted, refused = False, None
+    if target is not None and not target.is_live:
+        try:
+            (running or runner()).publish(collection)
+            promoted = True
+        except GateRefused as error:
+            refused = str(error)
+        target = runtime.target(collection)
+    runtime.plans.pop(collection, None)
+    return _report(
+        runtime, planned.plan, runtime.results[first:], target, shards, promoted, refused, time.perf_counter() - started
+    )
+
+
+class RunnerFactory(Protocol):
+    """Makes a runner: importing Dagster costs a second that a sync with nothing to do should not pay."""
+
+    def __call__(self) -> Runner:
+        """The runner."""
+        ...
+
+
+def shards_to_run(runtime: Runtime, planned: Planned, target: Generation | None) -> list[int]:
+    """The dirty shards; all of them when the target generation does not exist yet, so that every partition does."""
+    return list(range(runtime.settings.sync.shards)) if target is None else list(planned.plan.dirty_shards)
+
+
+def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
+    if planned.listing.files or planned.have.files:
+        return
+    source = runtime.settings.collection(collection).source
+    skipped = f" {len(planned.problems)} files in it were skipped; `rag-assets status` says why." if planned.problems else ""
+    raise ConfigurationError(f"The source {source} holds no document that can be indexed.{skipped} Add some, or correct it.")
+
+
+def _run_shards(
+    runtime: Runtime, runner: Runner, planned: Planned, shards: Sequence[int], *, verify: bool, allow_mass_delete: bool
+) -> None:
+    collection = planned.plan.collection
+    runtime.plans[collection] = planned.plan
+    waiting = list(shards)
+    for attempt in range(ATTEMPTS):
+        lost = []
+        for number, shard in enumerate(waiting):
+            try:
+                runner.update_shard(collection, shard)
+            except Superseded:
+                lost.append(shard)
+            runtime.progress("shards", number + 1, len(waiting))
+        if not lost:
+            return
+        if attempt + 1 < ATTEMPTS:
+            runtime.plans[collection] = make_plan(
+                runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete
+            ).plan
+            waiting = lost
+    raise Superseded(f"Shards {lost} of {collection!r} are being written by other runs. Wait for them, or run sync again.")
+
+
+def _report(
+    runtime: Runtime,
+    plan: Plan,
+    results: Sequence[StageResult],
+    target: Generation | None,
+    shards: Sequence[int],
+    promoted: bool,
+    refused: str | None,
+    seconds: float,
+) -> SyncReport:
+    def total(stage: str, count: str) -> int:
+        return sum(result.counts.get(count, 0) for result in results if result.stage == stage)
+
+    with runtime.database.transaction() as connection:
+        rows = pgvector.count(connection, target) if target else 0
+        ledger_quarantined = {uri for uri, _ in ledger.quarantined(connection, plan.collection)}
+        unusable = ledger_quarantined | {uri for uri, _ in ledger.problems(connection, plan.collection)}
+    metadata_only = total("raw_documents", "metadata_only")
+    computed = total("embeddings", "computed")
+    fresh = {kind: [c for c in plan.changes if c.kind is kind and c.uri not in ledger_quarantined] for kind in Kind}
+    spent: dict[str, float] = {"total": seconds, **dict.fromkeys(_SECONDS.values(), 0.0)}
+    for result in results:
+        if result.stage in _SECONDS:
+            spent[_SECONDS[result.stage]] += result.seconds
+    known = sum(len(changes) for changes in fresh.values()) - len(fresh[Kind.REMOVED])
+    return SyncReport(
+        collection=plan.collection,
+        documents={
+            "added": len(fresh[Kind.ADDED]),
+            "changed": len(fresh[Kind.CHANGED]) - metadata_only,
+            "renamed": len(fresh[Kind.RENAMED]),
+            "removed": len(fresh[Kind.REMOVED]),
+            "metadata_only": metadata_only,
+            "reindexed": len(fresh[Kind.PENDING]),
+            "unchanged": _documents(runtime, plan.collection) - known,
+            "quarantined": len(unusable),
+        },
+        chunks={"total": rows, "added": total("chunks", "added"), "removed": total("chunks", "removed")},
+        embeddings={"computed": computed, "reused": max(0, total("index_entries", "added") - computed)},
+        generation={
+            "id": target.id if target else None,
+            "name": target.name if target else None,
+            "state": target.state if target else "none",
+            "promoted": promoted,
+        },
+        seconds={key: round(value, 3) for key, value in spent.items()},
+        shards=list(shards),
+        withheld=[change.uri for change in plan.withheld],
+        refused=refused,
+    )
+
+
+def _documents(runtime: Runtime, collection: str) -> int:
+    with runtime.database.transaction() as connection:
+        row = connection.execute("SELECT count(*) FROM document WHERE collection = %s", (collection,)).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,122 @@
+"""The parts a piece of work needs, made from settings when first asked for.
+
+One ``Runtime`` serves a whole process: the model loads once, the parsers stay warm, the pool is shared. Dagster's assets
+and the command line receive the same object.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from rag_assets import fingerprint
+from rag_assets.chunking import chunker_fingerprint
+from rag_assets.database import generations
+from rag_assets.database.generations import Generation, GenerationKey
+from rag_assets.database.pool import Database, database_url
+from rag_assets.documents.parsing import ParserPool, parser_fingerprint
+from rag_assets.embedding import build_embedder
+from rag_assets.indexing.results import StageResult
+from rag_assets.models import Embedder, Progress, silent
+from rag_assets.plan import Plan
+from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, Settings
+
+
+class Runtime:
+    """Settings and the parts made from them. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        embedder: Embedder | None = None,
+        progress: Progress = silent,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.plans: dict[str, Plan] = {}
+        """Plans made by ``sync`` for the runs it is about to start in this process."""
+        self.results: list[StageResult] = []
+        """What the stages run in this process reported, oldest first."""
+        self._report = report
+        self._given_embedder = embedder
+        self._embedders: dict[EmbedderSettings, Embedder] = {}
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the parsers and close the pool, if they were ever made."""
+        for name in ("parsers", "database"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.close()
+
+    @cached_property
+    def database(self) -> Database:
+        """The pool; starts the embedded server and migrates when first used."""
+        return Database(database_url(self.settings, self._report))
+
+    @cached_property
+    def parsers(self) -> ParserPool:
+        """Warm parsing processes."""
+        return ParserPool(self.settings.parsing)
+
+    @cached_property
+    def parser_fp(self) -> str:
+        """Fingerprint of the parser and its limits."""
+        return parser_fingerprint(self.settings.parsing)
+
+    @property
+    def embedder(self) -> Embedder:
+        """The configured embedder: what new generations are made with."""
+        return self._given_embedder or self._embedder(self.settings.embedder)
+
+    def embedder_of(self, generation: Generation) -> Embedder:
+        """The embedder a generation was made with: what its queries must be embedded with."""
+        if generation.key.embedder_fp == self.embedder.fingerprint:
+            return self.embedder
+        return self._embedder(EmbedderSettings(**generation.config["embedder"]))
+
+    def _embedder(self, settings: EmbedderSettings) -> Embedder:
+        if settings not in self._embedders:
+            self._embedders[settings] = build_embedder(settings)
+        return self._embedders[settings]
+
+    def chunking(self, collection: str) -> ChunkingSettings:
+        """The chunking settings of a collection."""
+        return self.settings.chunking_of(collection)
+
+    def chunker_fp(self, collection: str) -> str:
+        """Fingerprint of how a collection is cut."""
+        return chunker_fingerprint(self.chunking(collection), self.embedder.tokenizer_fingerprint)
+
+    def key(self, collection: str) -> GenerationKey:
+        """The index the configuration asks for."""
+        return GenerationKey(self.chunker_fp(collection), self.embedder.fingerprint, index_fingerprint(self.settings.index))
+
+    def config(self, collection: str) -> dict[str, Any]:
+        """The settings behind :meth:`key`, as stored with a generation."""
+        return {
+            "chunking": self.chunking(collection).model_dump(mode="json"),
+            "embedder": self.settings.embedder.model_dump(mode="json"),
+            "index": {"m": self.settings.index.m, "ef_construction": self.settings.index.ef_construction},
+        }
+
+    def target(self, collection: str) -> Generation | None:
+        """The generation work goes into, if it has been begun."""
+        with self.database.transaction() as connection:
+            return generations.find(connection, collection, self.key(collection))
+
+    def live(self, collection: str) -> Generation | None:
+        """The generation queries are answered from."""
+        with self.database.transaction() as connection:
+            return generations.live(connection, collection)
+
+
+def index_fingerprint(settings: IndexSettings) -> str:
+    """Fingerprint of what decides an HNSW graph. ``ef_search`` is chosen per query and not part of it."""
+    return fingerprint.fingerprint({"kind": "hnsw-halfvec-cosine", "m": settings.m, "ef": settings.ef_construction})

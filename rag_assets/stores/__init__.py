@@ -1,0 +1,1 @@
+"""Vector stores: where the rows of a generation live and are searched."""

@@ -1,0 +1,225 @@
+"""A generation in PostgreSQL: one partition of ``index_entry``, one HNSW index on it.
+
+Readers and writers address the partition itself, so that work on one generation never locks another's readers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from pgvector import HalfVector
+from psycopg import sql
+
+from rag_assets.database.generations import Generation
+from rag_assets.settings import IndexSettings
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Rows a write added, rewrote (payload only) and removed."""
+
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row found by a search; ``dense`` is the cosine similarity."""
+
+    chunk_id: str
+    doc_id: str
+    text: str
+    payload: Mapping[str, Any]
+    dense: float
+
+
+def table(generation: Generation) -> sql.Identifier:
+    """The partition that holds a generation."""
+    return sql.Identifier(f"index_entry_g{generation.id}")
+
+
+def _index(generation: Generation) -> sql.Identifier:
+    return sql.Identifier(f"index_entry_g{generation.id}_hnsw")
+
+
+def _typed(generation: Generation) -> sql.SQL:
+    """The column with its dimension, as the index has it. ``dimension`` is an int column, never user text."""
+    return sql.SQL(f"(embedding::halfvec({int(generation.dimension)}))")
+
+
+def create(connection: Connection, generation: Generation) -> None:
+    """Make the generation's partition if it is not there.
+
+    LIKE and ATTACH instead of PARTITION OF: attaching locks out neither readers nor writers of the parent.
+    """
+    exists = connection.execute("SELECT to_regclass(%s)", (f"rag.index_entry_g{generation.id}",)).fetchone()
+    if exists is not None and exists[0] is not None:
+        return
+    name, dimension = table(generation), sql.Literal(int(generation.dimension))
+    connection.execute(sql.SQL("CREATE TABLE {} (LIKE index_entry INCLUDING ALL)").format(name))
+    connection.execute(
+        sql.SQL(
+            "ALTER TABLE {name} ALTER COLUMN embedding SET STORAGE PLAIN,"
+            " ADD CHECK (generation_id = {id}), ADD CHECK (vector_dims(embedding) = {dimension})"
+        ).format(name=name, id=sql.Literal(generation.id), dimension=dimension)
+    )
+    connection.execute(
+        sql.SQL("ALTER TABLE index_entry ATTACH PARTITION {} FOR VALUES IN ({})").format(
+            name, sql.Literal(generation.id)
+        )
+    )
+
+
+def drop(connection: Connection, generation: Generation) -> None:
+    """Delete a generation that is not live, rows, index and record."""
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table(generation)))
+    connection.execute("DELETE FROM promotion WHERE to_generation = %s OR from_generation = %s", (generation.id,) * 2)
+    connection.execute("DELETE FROM generation WHERE id = %s AND state <> 'live'", (generation.id,))
+
+
+# What a row shows of its document and place; the document's own metadata never hides these keys.
+_PAYLOAD = """
+    d.metadata || jsonb_build_object(
+        'document', s.uri, 'title', d.title, 'headings', c.headings, 'page', c.page, 'kinds', c.kinds,
+        'position', c.position, 'start', c.start_offset, 'end', c.end_offset, 'tokens', c.tokens)
+"""
+
+
+def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]) -> Applied:
+    """Make the generation's rows of these documents equal to their chunks; a document without chunks loses its rows.
+
+    Runs wholly inside the server: no text and no vector travels. Rows that are already right are not written.
+    """
+    parameters = {
+        "generation": generation.id,
+        "chunker": generation.key.chunker_fp,
+        "embedder": generation.key.embedder_fp,
+        "documents": list(doc_ids),
+    }
+    removed = connection.execute(
+        sql.SQL(
+            """
+            DELETE FROM {table} e WHERE doc_id = ANY(%(documents)s) AND NOT EXISTS (
+                SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
+            """
+        ).format(table=table(generation)),
+        parameters,
+    ).rowcount
+    written = connection.execute(
+        sql.SQL(
+            """
+            INSERT INTO {table} AS e (generation_id, chunk_id, doc_id, text_hash, text, payload, embedding)
+            SELECT %(generation)s, c.chunk_id, c.doc_id, c.text_hash, c.text, {payload}, v.vector::halfvec
+            FROM chunk c
+            JOIN document d USING (doc_id)
+            JOIN source_file s USING (doc_id)
+            JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
+            WHERE c.chunker_fp = %(chunker)s AND c.doc_id = ANY(%(documents)s)
+            ORDER BY c.doc_id, c.position
+            ON CONFLICT (generation_id, chunk_id) DO UPDATE SET payload = EXCLUDED.payload, text = EXCLUDED.text
+                WHERE (e.payload, e.text) IS DISTINCT FROM (EXCLUDED.payload, EXCLUDED.text)
+            RETURNING (xmax = 0)
+            """
+        ).format(table=table(generation), payload=sql.SQL(_PAYLOAD)),
+        parameters,
+    ).fetchall()
+    added = sum(1 for row in written if row[0])
+    return Applied(added=added, updated=len(written) - added, removed=removed)
+
+
+def build_index(connection: Connection, generation: Generation, settings: IndexSettings) -> bool:
+    """Build the HNSW index if the generation has none; returns whether it did. Does not block readers of others."""
+    if has_index(connection, generation):
+        return False
+    connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
+    connection.execute("SET LOCAL max_parallel_maintenance_workers = 2")
+    connection.execute(
+        sql.SQL(
+            "CREATE INDEX {index} ON {table} USING hnsw ({column} halfvec_cosine_ops)"
+            " WITH (m = {m}, ef_construction = {ef})"
+        ).format(
+            index=_index(generation),
+            table=table(generation),
+            column=_typed(generation),
+            m=sql.Literal(settings.m),
+            ef=sql.Literal(settings.ef_construction),
+        )
+    )
+    connection.execute(sql.SQL("ANALYZE {}").format(table(generation)))
+    return True
+
+
+def has_index(connection: Connection, generation: Generation) -> bool:
+    """True when the generation has a valid HNSW index."""
+    row = connection.execute(
+        "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
+        (f"rag.index_entry_g{generation.id}_hnsw",),
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def count(connection: Connection, generation: Generation) -> int:
+    """Rows of the generation."""
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table(generation))).fetchone()
+    return int(row[0]) if row else 0
+
+
+def size_bytes(connection: Connection, generation: Generation) -> int:
+    """Bytes on disk, index included."""
+    row = connection.execute(
+        "SELECT pg_total_relation_size(to_regclass(%s))", (f"rag.index_entry_g{generation.id}",)
+    ).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def sample_vectors(connection: Connection, generation: Generation, limit: int) -> npt.NDArray[np.float32]:
+    """Up to ``limit`` stored vectors, always the same ones while rows are (chunk ids are hashes, so their order is random)."""
+    rows = connection.execute(
+        sql.SQL("SELECT embedding FROM {} ORDER BY chunk_id LIMIT %s").format(table(generation)), (limit,)
+    ).fetchall()
+    return np.asarray([row[0].to_numpy() for row in rows], dtype=np.float32).reshape(len(rows), -1)
+
+
+def search(
+    connection: Connection,
+    generation: Generation,
+    vector: npt.NDArray[np.float32],
+    k: int,
+    *,
+    ef_search: int = 100,
+    exact: bool = False,
+    filters: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """The ``k`` rows nearest to a unit vector, nearest first; call inside a transaction.
+
+    With ``exact`` the index is not used: the reference that recall is measured against. ``filters`` are equalities on
+    payload fields; the index is scanned on until k rows pass them (pgvector's iterative scan, strict order).
+    """
+    if exact:
+        connection.execute("SET LOCAL enable_indexscan = off")
+    else:
+        connection.execute("SET LOCAL enable_indexscan = on")
+        connection.execute(
+            sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(1000, max(k, ef_search))))
+        )
+        connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+    conditions = [
+        sql.SQL("(payload ->> {key} = {value} OR payload -> {key} ? {value})").format(
+            key=sql.Literal(key), value=sql.Literal(value)
+        )
+        for key, value in (filters or {}).items()
+    ]
+    where = sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+    statement = sql.SQL(
+        "SELECT chunk_id, doc_id, text, payload, 1 - ({column} <=> %(vector)s) FROM {table} {where}"
+        " ORDER BY {column} <=> %(vector)s LIMIT %(k)s"
+    ).format(column=_typed(generation), table=table(generation), where=where)
+    parameters = {"vector": HalfVector(vector), "k": k}
+    rows = connection.execute(statement, parameters, binary=True).fetchall()
+    return [Row(*row) for row in rows]
