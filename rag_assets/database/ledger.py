@@ -170,7 +170,9 @@ def record_problems(connection: Connection, collection: str, problems: Sequence[
     )
 
 
-def quarantined(connection: Connection, collection: str, bucket: tuple[int, int] | None = None) -> list[tuple[str, str]]:
+def quarantined(
+    connection: Connection, collection: str, bucket: tuple[int, int] | None = None
+) -> list[tuple[str, str]]:
     """(uri, reason) of every file that is not indexed; with ``bucket`` = (shards, shard) of one shard's files only."""
     shards, shard = bucket or (1, 0)
     rows = connection.execute(

@@ -13,6 +13,7 @@ from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import hnsw_index
 from rag_assets.indexing.integrity import inspect
+from rag_assets.indexing.status import generation_rows
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
 
@@ -27,7 +28,8 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     partitions = collection_partitions(settings)
     gate_version = fingerprint(settings.gates.model_dump(mode="json"))
     all_shards = dg.AssetDep(
-        "index_entries", partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION)
+        "index_entries",
+        partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION),
     )
 
     @dg.asset(
@@ -78,7 +80,9 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         kinds={"litellm"},
         pool="llm_api",
-        code_version=fingerprint([settings.answers.model_dump(mode="json"), settings.evaluation.model_dump(mode="json")]),
+        code_version=fingerprint(
+            [settings.answers.model_dump(mode="json"), settings.evaluation.model_dump(mode="json")]
+        ),
         description="The answers the configured model gives from the target generation, against the golden ones.",
     )
     def answer_evaluation_asset(
@@ -98,7 +102,9 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=gate_version,
         description="The generation that answers queries: one row flipped, only for a generation that passed its gates.",
     )
-    def live_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+    def live_index_asset(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
         promotion = publishing.promote_target(runtime, context.partition_key, who=f"run {context.run_id[:8]}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{promotion.live.name}-{publishing.contents(runtime, promotion.live)}"),
@@ -106,7 +112,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "generation": promotion.live.name,
                 "previous": promotion.previous.name if promotion.previous else "none",
                 "promoted_now": promotion.changed,
-                "generations": table(publishing.generation_rows(runtime, context.partition_key)),
+                "generations": table(generation_rows(runtime, context.partition_key)),
             },
         )
 
@@ -152,10 +158,14 @@ def _results(names: tuple[str, ...], checks: Any) -> list[dg.AssetCheckResult]:
         check = found.get(name)
         if check is None:
             results.append(
-                dg.AssetCheckResult(passed=True, check_name=name, description="Does not apply: nothing to compare with.")
+                dg.AssetCheckResult(
+                    passed=True, check_name=name, description="Does not apply: nothing to compare with."
+                )
             )
             continue
-        metadata = {key: value for key, value in (("value", check.value), ("threshold", check.threshold)) if value is not None}
+        metadata = {
+            key: value for key, value in (("value", check.value), ("threshold", check.threshold)) if value is not None
+        }
         results.append(
             dg.AssetCheckResult(
                 passed=check.passed is not False,

@@ -5,9 +5,9 @@ from typing import Any
 
 from dagster._core.errors import DagsterAssetCheckFailedError
 
+from rag_assets.definitions import INDEX_JOB, SHARD_JOB, build_definitions
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
-from rag_assets.definitions import INDEX_JOB, SHARD_JOB, build_definitions
 from rag_assets.errors import GateRefused, RagAssetsError
 from rag_assets.runtime import Runtime
 
@@ -51,5 +51,3 @@ class LocalRunner:
         if not result.success:
             raise RagAssetsError(f"The run {result.run_id} of {job} failed. Look at it in the Dagster UI (`make dev`).")
         return result
-
-

@@ -40,6 +40,11 @@ def check_text(data: bytes) -> None:
         raise UnparsableDocument("looks binary, not text; give it the extension of its real format, or exclude it")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for MemoryError and for the syntax error that lxml raises instead (libxml2's XML_ERR_NO_MEMORY is 2)."""
+    return isinstance(error, MemoryError) or (isinstance(error, SyntaxError) and getattr(error, "code", None) == 2)
+
+
 def _looks_like_utf16(sample: bytes) -> bool:
     zeros = (sample[::2].count(0), sample[1::2].count(0))
     return max(zeros) > 0.4 * (len(sample) / 2) and min(zeros) < 0.05 * (len(sample) / 2)

@@ -8,7 +8,8 @@ _REPLACED = re.compile("[\x00\ud800-\udfff]")
 _REMOVED = re.compile("[\x01-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\ufeff]")
 """C0 and C1 controls, and the invisible soft hyphen and byte order mark, which split words in two for a tokeniser."""
 _NEW_LINES = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
-_SPACES = re.compile(r"[^\S\n\t ]+|[^\S\n\t]{2,}")
+_SPACES = re.compile(r"[^\S\n\t ][^\S\n\t]*| [^\S\n\t]+")
+"""Every run of spaces but a single ordinary one, which need not be replaced."""
 _TRAILING = re.compile(r"[ \t]+(?=\n)|[ \t]+\Z")
 _BLANK_LINES = re.compile(r"\n{3,}")
 

@@ -171,9 +171,11 @@ class _Child:
                     f"Is parsing.memory_mb = {self._settings.memory_mb} enough for {suffix} files?"
                 ) from None
             if "broken" in reply:
-                raise RagAssetsError(
-                    f"The reader of {suffix} files can't be loaded: {reply['broken']}. Reinstall rag-assets."
-                )
+                reason = f"The reader of {suffix} files can't be loaded: {reply['broken']}. Reinstall rag-assets."
+                if self.files:
+                    # Earlier files may have left too little memory for another library.
+                    raise _Died(reason, retry=True)
+                raise RagAssetsError(reason)
             self._prepared.add(suffix)
         self.files += 1
         request = {"request": "parse", "uri": uri, "max_characters": self._settings.max_characters}

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from rag_assets.documents.draft import finish
 from rag_assets.documents.formats import format_of
+from rag_assets.documents.guards import is_out_of_memory
 from rag_assets.documents.protocol import BrokenFrame, document_to_json, read_frame, write_frame
 from rag_assets.errors import UnparsableDocument
 
@@ -63,14 +64,14 @@ def _serve(replies: BinaryIO, header: dict[str, Any], body: bytes) -> None:
         write_frame(replies, {"document": document_to_json(document)})
     except UnparsableDocument as error:
         write_frame(replies, {"error": str(error)})
-    except MemoryError:
-        # What is left in memory is unknown: start afresh.
-        write_frame(replies, {"memory": True})
-        sys.exit(1)
     except RecursionError:
         write_frame(replies, {"error": "is nested too deeply to be parsed"})
     except Exception as error:
         # A library may raise anything for a damaged file.
+        if is_out_of_memory(error):
+            # What is left in memory is unknown: start afresh.
+            write_frame(replies, {"memory": True})
+            sys.exit(1)
         reason = " ".join(str(error).split())[:300]
         write_frame(replies, {"error": f"can't be parsed as {suffix}: {type(error).__name__}: {reason}"})
 

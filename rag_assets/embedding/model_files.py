@@ -40,7 +40,9 @@ def model_folder(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
-            raise ConfigurationError(f"embedder.model = {model!r}: the folder has no config.json or modules.json in it.")
+            raise ConfigurationError(
+                f"embedder.model = {model!r}: the folder has no config.json or modules.json in it."
+            )
         return path
     if path.is_absolute() or model.startswith((".", "~")):
         raise ConfigurationError(f"embedder.model = {model!r}: there is no such folder.")

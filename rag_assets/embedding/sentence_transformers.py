@@ -65,7 +65,9 @@ class SentenceTransformersEmbedder:
 
         path = self._folder / "tokenizer.json"
         if not path.is_file():
-            raise RagAssetsError(f"{path} is missing: the model {self.name!r} has no fast tokenizer. Use another model.")
+            raise RagAssetsError(
+                f"{path} is missing: the model {self.name!r} has no fast tokenizer. Use another model."
+            )
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -126,10 +128,10 @@ def _load(folder: Any, dtype: str) -> Any:
     # A local folder is all that is needed; without this the library asks the hub about it first.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
-    import transformers
+    import transformers.utils.logging as transformers_logging
     from sentence_transformers import SentenceTransformer
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = None if torch.cuda.is_available() or torch.backends.mps.is_available() else "cpu"
     if device == "cpu":
         with contextlib.suppress(RuntimeError, AttributeError):

@@ -1,9 +1,7 @@
 """From a target generation to a verdict, a promotion or a refusal, and a report: the steps the index assets take."""
 
 from pathlib import Path
-from typing import Any
 
-from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
@@ -16,7 +14,6 @@ from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.promotion import Promotion
 from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
 
 
 def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:
@@ -57,7 +54,9 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         return Promotion(generation, generation, changed=False)
     _, result = store.latest(runtime, generation)
     if result.fingerprint.get("corpus") != contents(runtime, generation):
-        raise GateRefused(f"{generation.name} changed since it was evaluated. Materialize `retrieval_evaluation` again.")
+        raise GateRefused(
+            f"{generation.name} changed since it was evaluated. Materialize `retrieval_evaluation` again."
+        )
     failed = [check.text for check in gates.structural_checks(inspect(runtime, generation)) if check.passed is False]
     failed += [check.text for check in result.checks if check.passed is False]
     if failed:
@@ -109,21 +108,3 @@ def contents(runtime: Runtime, generation: Generation) -> str:
     """Hash of what a generation holds."""
     with runtime.database.transaction() as connection:
         return contents_hash(connection, generation)
-
-
-def generation_rows(runtime: Runtime, collection: str) -> list[dict[str, Any]]:
-    """Every retained generation of a collection, newest first, as rows for people."""
-    with runtime.database.transaction() as connection:
-        return [
-            {
-                "id": generation.id,
-                "generation": generation.name,
-                "state": generation.state,
-                "chunks": pgvector.count(connection, generation),
-                "bytes": pgvector.size_bytes(connection, generation),
-                "created": generation.created_at.isoformat(timespec="seconds"),
-                "promoted": generation.promoted_at.isoformat(timespec="seconds") if generation.promoted_at else None,
-                "reason": generation.reason,
-            }
-            for generation in generations.all_generations(connection, collection)
-        ]

@@ -25,7 +25,7 @@ from rag_assets.evaluation.results import (
     score_slices,
     summarise_latency,
 )
-from rag_assets.evaluation.retrieval_metrics import score_question
+from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_scores
 from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
@@ -72,7 +72,7 @@ def evaluate_retrieval(
         reasons=(),
         fingerprint=describe(runtime, generation, questions),
         questions=tuple(results),
-        retrieval=_summary([result.scores for result in results if result.relevant or result.scores], report),
+        retrieval=summarise_metrics([result.scores for result in results if result.scores]),
         by_slice=score_slices(results),
         latency={stage: summarise_latency(values) for stage, values in latency.items()},
         ann_recall=_ann_recall(runtime, generation, [question.question for question in questions]),
@@ -100,27 +100,28 @@ def _search_one(runtime: Runtime, generation: Generation, question: Question, *,
     try:
         found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters)
     except RagAssetsError as error:
-        return replace(base, relevant=question.relevant, error=str(error))
+        lost = unmeasured_scores(question) if question.relevant else {}
+        return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
     grades = question.grades
     return replace(
         base,
         relevant=question.relevant if measurable else (),
-        scores=score_question(question, found.hits) if measurable else {},
+        scores=_retrieval_scores(question, found.hits, measurable=measurable),
         retrieved=tuple(_passage(hit, grades) for hit in found.hits[:SHOWN]),
         milliseconds=found.milliseconds,
     )
 
 
+def _retrieval_scores(question: Question, hits: Sequence[Hit], *, measurable: bool) -> dict[str, float | None]:
+    """None for a question whose labels are all invalid: it counts as unmeasured, not as a failure to find."""
+    if measurable:
+        return score_question(question, hits)
+    return unmeasured_scores(question) if question.relevant else {}
+
+
 def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:
     relevant = grades.get(hit.document, 0) > 0
     return RetrievedPassage(hit.rank, hit.document, hit.chunk_id, hit.text, hit.scores["dense"], relevant)
-
-
-def _summary(rows: Sequence[Mapping[str, float | None]], report: LabelReport) -> dict[str, Any]:
-    """Scores over the questions that can be measured; those whose labels are all invalid count as unmeasured."""
-    names = {name for row in rows for name in row if not name.startswith("evidence")}
-    lost: list[Mapping[str, float | None]] = [dict.fromkeys(names) for _ in report.unmeasured]
-    return summarise_metrics([*rows, *lost])
 
 
 def _ann_recall(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> AnnRecall | None:
@@ -192,15 +193,15 @@ def _sample(items: Sequence[QuestionResult], size: int) -> list[QuestionResult]:
 
 def _answer_one(asker: Any, generation: Generation, item: QuestionResult, question: Question) -> QuestionResult:
     valid = replace(question, relevant=item.relevant)
+    # A question that lost all its labels can be answered, but not judged.
+    judgeable = bool(item.relevant) or not question.relevant
     try:
         asked = asker.ask(question.question, generation=generation)
     except RagAssetsError as error:
-        return replace(item, error=str(error), answer_scores=score_answer(valid, None))
+        return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
     given = asked.answer
     abstained = abstains(given.text)
     citations = tuple(Citation(c.document, c.chunk_id, c.quote) for c in given.citations)
-    # A question that lost all its labels can be answered, but not judged.
-    judgeable = bool(item.relevant) or not question.relevant
     scores = score_answer(
         valid,
         given.text,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rag_assets.chunking import chunk_document, identify
@@ -27,6 +28,15 @@ _GONE = """
     WHERE c.collection = %(collection)s AND c.bucket %% %(shards)s = %(shard)s AND c.chunker_fp = %(chunker)s
       AND NOT EXISTS (SELECT 1 FROM document d WHERE d.doc_id = c.doc_id)
 """
+_OF_SHARD = sql.SQL(
+    "FROM chunk c JOIN chunked k USING (chunker_fp, doc_id) JOIN source_file s USING (doc_id)"
+    " WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s"
+)
+_TOTALS = sql.SQL(
+    "SELECT count(*), coalesce(sum(tokens), 0), coalesce(array_agg(tokens), '{{}}'),"
+    " coalesce(md5(string_agg(c.chunk_id || c.position, ',' ORDER BY c.chunk_id)), 'empty') {}"
+).format(_OF_SHARD)
+_SAMPLES = sql.SQL("SELECT s.uri, c.headings, c.tokens, c.text {} ORDER BY s.uri, c.position LIMIT 5").format(_OF_SHARD)
 
 
 def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
@@ -130,20 +140,8 @@ def _result(
     counts: dict[str, int],
     seconds: float,
 ) -> StageResult:
-    of_shard = (
-        "FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)"
-        " WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s"
-    )
-    row: Any = connection.execute(
-        "SELECT count(*), coalesce(sum(tokens), 0), coalesce(array_agg(tokens), '{}'),"
-        f" coalesce(md5(string_agg(c.chunk_id || c.position, ',' ORDER BY c.chunk_id)), 'empty') {of_shard}",
-        parameters,
-    ).fetchone()
-    samples = connection.execute(
-        f"SELECT s.uri, c.headings, c.tokens, c.text {of_shard.replace(' WHERE', ' JOIN source_file s USING (doc_id) WHERE')}"
-        " ORDER BY s.uri, c.position LIMIT 5",
-        parameters,
-    ).fetchall()
+    row: Any = connection.execute(_TOTALS, parameters).fetchone()
+    samples = connection.execute(_SAMPLES, parameters).fetchall()
     return StageResult(
         stage="chunks",
         collection=collection,

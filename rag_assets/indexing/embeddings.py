@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from psycopg import sql
 
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
@@ -20,15 +21,15 @@ BATCH = 256
 WORTH_MEASURING = 50
 """Fewer texts than this say more about loading the model than about its speed."""
 
-_CHUNKS = """
+_CHUNKS = sql.SQL("""
     FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)
     WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s
-"""
-_MISSING = f"""
-    SELECT c.text_hash, max(c.tokens) AS tokens {_CHUNKS}
+""")
+_MISSING = sql.SQL("""
+    SELECT c.text_hash, max(c.tokens) AS tokens {}
       AND NOT EXISTS (SELECT 1 FROM embedding e WHERE e.embedder_fp = %(embedder)s AND e.text_hash = c.text_hash)
     GROUP BY c.text_hash ORDER BY tokens, c.text_hash
-"""
+""").format(_CHUNKS)
 _TEXTS = """
     SELECT DISTINCT ON (text_hash) text_hash, CASE context WHEN '' THEN text ELSE context || E'\\n' || text END
     FROM chunk WHERE chunker_fp = %s AND text_hash = ANY(%s)
@@ -114,8 +115,10 @@ def _result(
     seconds: float,
 ) -> StageResult:
     row: Any = connection.execute(
-        "SELECT count(DISTINCT c.text_hash),"
-        f" coalesce(md5(string_agg(DISTINCT c.text_hash, ',' ORDER BY c.text_hash)), 'empty') {_CHUNKS}",
+        sql.SQL(
+            "SELECT count(DISTINCT c.text_hash),"
+            " coalesce(md5(string_agg(DISTINCT c.text_hash, ',' ORDER BY c.text_hash)), 'empty') {}"
+        ).format(_CHUNKS),
         parameters,
     ).fetchone()
     return StageResult(

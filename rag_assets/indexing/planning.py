@@ -22,9 +22,7 @@ class Planned:
     """What could not be used, unreadable files included."""
 
 
-def make_plan(
-    runtime: Runtime, collection: str, *, verify: bool = False, allow_mass_delete: bool = False
-) -> Planned:
+def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_mass_delete: bool = False) -> Planned:
     """List the collection's source and plan; reads files, writes nothing.
 
     Args:

@@ -149,7 +149,9 @@ def _cut(
             tally.removed += len(_rows_of(connection, target_id, [change.doc_id]))
             return False
         tally.metadata_only += _only_metadata(connection, change, document)
-    chunks: list[Chunk] = identify(change.doc_id, chunk_document(document, runtime.chunking(collection), runtime.embedder))
+    chunks: list[Chunk] = identify(
+        change.doc_id, chunk_document(document, runtime.chunking(collection), runtime.embedder)
+    )
     have = _rows_of(connection, target_id, [change.doc_id])
     wanted = {chunk.chunk_id for chunk in chunks}
     tally.added += len(wanted - have)

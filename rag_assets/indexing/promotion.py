@@ -56,7 +56,9 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
             (collection, live.id),
         ).fetchone()
         if row is None:
-            raise GateRefused(f"{live.name} has no retained predecessor to roll back to. `rag-assets status` lists generations.")
+            raise GateRefused(
+                f"{live.name} has no retained predecessor to roll back to. `rag-assets status` lists generations."
+            )
         target = generations.by_id(connection, row[0])
     return promote(runtime, target, who=who, reason=f"rollback from {live.name}")
 

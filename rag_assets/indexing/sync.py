@@ -17,7 +17,13 @@ from rag_assets.stores import pgvector
 ATTEMPTS = 3
 """Plans made when other runs keep writing the same shards."""
 
-_SECONDS = {"raw_documents": "parse", "chunks": "chunk", "embeddings": "embed", "index_entries": "load", "hnsw_index": "index"}
+_SECONDS = {
+    "raw_documents": "parse",
+    "chunks": "chunk",
+    "embeddings": "embed",
+    "index_entries": "load",
+    "hnsw_index": "index",
+}
 
 
 class Runner(Protocol):
@@ -123,8 +129,12 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
     if planned.listing.files or planned.have.files:
         return
     source = runtime.settings.collection(collection).source
-    skipped = f" {len(planned.problems)} files in it were skipped; `rag-assets status` says why." if planned.problems else ""
-    raise ConfigurationError(f"The source {source} holds no document that can be indexed.{skipped} Add some, or correct it.")
+    skipped = (
+        f" {len(planned.problems)} files in it were skipped; `rag-assets status` says why." if planned.problems else ""
+    )
+    raise ConfigurationError(
+        f"The source {source} holds no document that can be indexed.{skipped} Add some, or correct it."
+    )
 
 
 def _run_shards(
@@ -148,7 +158,9 @@ def _run_shards(
                 runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete
             ).plan
             waiting = lost
-    raise Superseded(f"Shards {lost} of {collection!r} are being written by other runs. Wait for them, or run sync again.")
+    raise Superseded(
+        f"Shards {lost} of {collection!r} are being written by other runs. Wait for them, or run sync again."
+    )
 
 
 def _report(

@@ -205,9 +205,7 @@ def search(
         connection.execute("SET LOCAL enable_indexscan = off")
     else:
         connection.execute("SET LOCAL enable_indexscan = on")
-        connection.execute(
-            sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(1000, max(k, ef_search))))
-        )
+        connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(1000, max(k, ef_search)))))
         connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
     conditions = [
         sql.SQL("(payload ->> {key} = {value} OR payload -> {key} ? {value})").format(

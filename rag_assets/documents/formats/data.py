@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rag_assets.documents.draft import Block, Draft
-from rag_assets.documents.guards import check_text
+from rag_assets.documents.guards import check_text, is_out_of_memory
 from rag_assets.documents.normalise import decode_text
 from rag_assets.errors import UnparsableDocument
 
@@ -126,6 +126,8 @@ def read_xml(data: bytes, max_characters: int) -> Draft:
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
+        if is_out_of_memory(error):
+            raise
         raise UnparsableDocument(f"is not well-formed XML: {error}") from None
     return Draft(_xml_blocks(root))
 

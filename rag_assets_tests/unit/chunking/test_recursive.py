@@ -1,5 +1,6 @@
 """Where the recursive strategy cuts, and where it does not."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from rag_assets.errors import ConfigurationError
 from rag_assets.models import ChunkDraft, Element
 from rag_assets.settings import ChunkingSettings
 
-from .counters import CharacterCounter, UnevenCounter, document, prose, section, wordpiece, words
+from .counters import CharacterCounter, document, prose, section, wordpiece, words
 
 ANIMALS = ["cat", "dog", "cow", "pig", "horse", "bird", "fish", "wolf", "bear", "lion", "tiger", "mouse"]
 
@@ -127,14 +128,21 @@ def test_whole_sentences_of_the_previous_chunk_are_repeated() -> None:
         assert after.text.startswith(repeated)
 
 
+class FourSentencesAreTooMany:
+    """One token a word; four sentences together are longer than the sum of their words."""
+
+    max_tokens = 64
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) + 2 + (64 if text.count(".") > 3 else 0) for text in texts]
+
+
 def test_a_chunk_that_turns_out_too_long_gives_up_its_overlap_before_it_is_cut() -> None:
-    """The counter finds the sentences short one by one, and long together."""
-    sentences = [words(5, animal) for animal in ANIMALS]
-    text = document(prose(" ".join(sentences)))
-    apart = chunk_document(text, PLAIN, UnevenCounter())
-    chunks = chunk_document(text, PLAIN.model_copy(update={"overlap_tokens": 30}), UnevenCounter())
-    assert all(chunk.text in sentences for chunk in apart)
-    assert chunks == apart
+    first = " ".join([words(25, "cat"), words(25, "dog"), words(10, "cow")])
+    second = " ".join([words(17, "pig"), words(17, "horse"), words(17, "bird")])
+    limits = PLAIN.model_copy(update={"overlap_tokens": 10})
+    chunks = chunk_document(document(prose(f"{first} {second}")), limits, FourSentencesAreTooMany())
+    assert [chunk.text for chunk in chunks] == [first, second]
 
 
 def test_nothing_is_repeated_across_sections_or_without_overlap() -> None:

@@ -344,30 +344,33 @@ def test_after_a_kill_of_the_whole_cluster_the_next_acquire_recovers_committed_r
 def test_sessions_that_outlive_a_killed_server_are_waited_for(home: Path) -> None:
     server = EmbeddedPostgres(home)
     url = server.acquire()
-    waited: list[bool] = []
+    ended: list[bool] = []
 
     def end_session(message: str) -> None:
-        if "sessions of a killed server" in message and not waited:
+        if "sessions of a killed server" in message and not ended:
             os.kill(busy, signal.SIGKILL)
-            waited.append(True)
+            ended.append(True)
+
+    def run_endlessly() -> None:
+        # A loop without waits never looks whether its server still lives.
+        with suppress(psycopg.OperationalError):
+            connection.execute("DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$")
 
     with psycopg.connect(url, autocommit=True) as connection:
         busy = connection.info.backend_pid
-        # A loop without waits never looks whether its server still lives.
-        endless = "DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$"
-
-        def run_endlessly() -> None:
-            with suppress(psycopg.OperationalError):
-                connection.execute(endless)
-
         thread = threading.Thread(target=run_endlessly)
         thread.start()
-        os.kill(postmaster_of(home), signal.SIGKILL)
-        server.report = end_session
-        server.acquire()
-        thread.join()
-    assert waited == [True]
-    assert query(url, "SELECT 1") == 1
+        try:
+            while query(url, f"SELECT state FROM pg_stat_activity WHERE pid = {busy}") != "active":
+                thread.join(0.01)
+            os.kill(postmaster_of(home), signal.SIGKILL)
+            server.report = end_session
+            server.acquire()
+        finally:
+            if not ended:
+                os.kill(busy, signal.SIGKILL)
+            thread.join()
+    assert ended
 
 
 def test_a_server_that_is_slow_to_answer_is_waited_for_with_progress(home: Path) -> None:

@@ -10,6 +10,7 @@ from rag_assets.models import ParsedDocument
 from rag_assets.settings import ParsingSettings
 
 Parse = Callable[[str, bytes], ParsedDocument]
+ReasonFor = Callable[[str, bytes], str]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def parse(pool: ParserPool) -> Parse:
 
 
 @pytest.fixture
-def reason_for(pool: ParserPool) -> Callable[[str, bytes], str]:
+def reason_for(pool: ParserPool) -> ReasonFor:
     """Why a file is quarantined; fails when it is not."""
 
     def reason(uri: str, data: bytes) -> str:

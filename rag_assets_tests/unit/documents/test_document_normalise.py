@@ -71,9 +71,9 @@ def test_files_of_before_unicode_are_recognised(text: str, encoding: str) -> Non
 
 
 def test_a_bad_byte_in_utf8_spoils_only_itself() -> None:
-    assert decode_text("café \xff crème".encode("latin-1").replace(b"\xe9", "é".encode()).replace(b"\xe8", b"\xc3\xa8")) == (
-        "café \ufffd crème"
-    )
+    assert decode_text(
+        "café \xff crème".encode("latin-1").replace(b"\xe9", "é".encode()).replace(b"\xe8", b"\xc3\xa8")
+    ) == ("café \ufffd crème")
 
 
 @given(st.binary(max_size=200))

@@ -9,7 +9,8 @@ from rag_assets.generation.prompt import ABSTENTION
 from rag_assets.generation.router import build_router
 from rag_assets.models import Hit
 from rag_assets.settings import AnswerSettings
-from rag_assets_tests.unit.generation.fakes import (
+
+from .fakes import (
     SECRET,
     ChatServer,
     chat_server,

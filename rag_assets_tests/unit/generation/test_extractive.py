@@ -2,7 +2,8 @@ import pytest
 
 from rag_assets.generation.extractive import MAX_SENTENCE_CHARACTERS, extract_answer, terms
 from rag_assets.generation.prompt import ABSTENTION, parse_citations
-from rag_assets_tests.unit.generation.fakes import embed
+
+from .fakes import embed
 
 LEAVE = "Employees get 25 days of annual leave. The canteen opens at noon. Unused leave expires in March."
 PARKING = "The garage has forty parking spaces. Bicycles stand in the yard."

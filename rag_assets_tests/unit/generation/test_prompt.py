@@ -12,7 +12,8 @@ from rag_assets.generation.prompt import (
     parse_messages,
     without_marks,
 )
-from rag_assets_tests.unit.generation.fakes import count_tokens
+
+from .fakes import count_tokens
 
 PASSAGES = [
     Passage(
@@ -96,7 +97,7 @@ def test_whole_passages_are_kept_best_first_within_the_budget() -> None:
 
 
 def test_the_budget_counts_what_is_sent_not_the_bare_text() -> None:
-    passages = [Passage("word", "a.md", tuple("many headings here".split()))]
+    passages = [Passage("word", "a.md", ("many", "headings", "here"))]
     with pytest.raises(RagAssetsError):
         fit_passages(passages, 3, count_tokens)
 

@@ -10,7 +10,8 @@ from rag_assets.errors import ConfigurationError
 from rag_assets.generation.prompt import ABSTENTION, Passage, build_messages
 from rag_assets.generation.router import build_router
 from rag_assets.settings import AnswerSettings
-from rag_assets_tests.unit.generation.fakes import SECRET, chat_server, embed, write_models
+
+from .fakes import SECRET, chat_server, embed, write_models
 
 MESSAGES = build_messages(
     "How many parking spaces does the garage have?", [Passage("The garage has forty parking spaces.")]

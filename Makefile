@@ -1,0 +1,40 @@
+# rag-assets: `make` alone prints what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test lint clean
+
+help:  ## Show the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## Create .venv and install the pinned dependencies
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rag-assets needs Python 3.11 or later; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Could not create $(VENV). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV): about 3 GB, a few minutes …"
+	@$(BIN)/pip install --quiet --constraint constraints.txt 'torch==2.13.0' || \
+	  { echo "Installing PyTorch failed; the lines above say why. Run it again when that is cured."; exit 1; }
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' || \
+	  { echo "Installing failed; the lines above say why. Run it again when that is cured."; exit 1; }
+	@touch $(STAMP)
+
+demo: install  ## Index and evaluate the bundled sample corpus, print the report's path and three answers
+	@$(BIN)/rag-assets demo
+
+dev: install  ## Open the Dagster UI on the same instance (= rag-assets up)
+	@$(BIN)/rag-assets up
+
+test: install  ## Run the whole default test suite
+	@$(BIN)/python -m pytest -q
+
+lint: install  ## Style, types and architecture rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:  ## Remove .venv, caches and all state (.rag), the index included
+	@rm -rf $(VENV) .rag .pytest_cache .mypy_cache .ruff_cache .hypothesis

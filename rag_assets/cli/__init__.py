@@ -1,0 +1,5 @@
+"""The ``rag-assets`` command. Heavy parts are imported inside commands, so that ``--help`` is quick."""
+
+from rag_assets.cli.main import main
+
+__all__ = ["main"]

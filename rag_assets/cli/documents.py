@@ -1,0 +1,148 @@
+"""``plan``, ``sync`` and ``status``: what the index is made of."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rag_assets.cli.main import common, fail, main, reporting, working
+from rag_assets.cli.output import emit, rows
+
+if TYPE_CHECKING:
+    from rag_assets.runtime import Runtime
+
+_SHOWN = 20
+"""Rows of a list that are printed; --json has them all."""
+
+
+@main.command()
+@common
+@click.option("--verify", is_flag=True, help="Hash every file instead of trusting its size and modification time.")
+@click.option("--allow-mass-delete", is_flag=True, help="Plan the removals the mass-delete guard would hold back.")
+def plan(source: Path | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool) -> None:
+    """Say what a sync would do, why, and how much of it. Changes nothing."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
+        from rag_assets.indexing.planning import make_plan
+        from rag_assets.indexing.preview import preview
+
+        planned = make_plan(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete)
+        found = preview(runtime, planned)
+        bars.__exit__(None, None, None)
+        if as_json:
+            emit({"collection": name, **asdict(found)})
+            return
+        if planned.plan.is_empty and not found.withheld and not found.reasons:
+            click.echo(f"{name}: nothing to do; {planned.plan.unchanged:,} documents are up to date.")
+            return
+        click.echo(f"{name}: a sync would")
+        for reason in found.reasons:
+            click.echo(f"  · {reason}")
+        accuracy = "" if found.exact else " (scaled up from a sample)"
+        click.echo(
+            f"  = {found.chunks['added']:,} chunks to add, {found.chunks['removed']:,} to remove, "
+            f"{found.embeddings['computed']:,} texts to embed ({found.tokens:,} tokens), "
+            f"{found.embeddings['reused']:,} vectors reused{accuracy}"
+        )
+        click.echo(f"  ≈ {found.estimated_seconds:,.0f} s, {found.estimated_cost_usd:.2f} USD")
+        if found.changes:
+            listed = [(change["kind"], change["document"], change["reason"]) for change in found.changes[:_SHOWN]]
+            rows("", ("", "document", "reason"), listed)
+            _more(len(found.changes))
+
+
+@main.command()
+@common
+@click.option("--verify", is_flag=True, help="Hash every file instead of trusting its size and modification time.")
+@click.option("--allow-mass-delete", is_flag=True, help="Confirm that documents that vanished all at once are gone.")
+def sync(source: Path | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool) -> None:
+    """Bring the index up to date: plan, update the dirty shards, check, promote."""
+    with reporting(as_json), working(source, collection, as_json=as_json, remember=True) as (runtime, name, bars):
+        report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete)
+        bars.__exit__(None, None, None)
+        if as_json:
+            emit(asdict(report))
+        else:
+            print_sync(report)
+        if report.refused:
+            fail(report.refused, 3, False)
+        if report.withheld:
+            fail(
+                f"{len(report.withheld)} of the indexed documents vanished at once, so none of them was deleted. If they are "
+                "really gone, run it again with --allow-mass-delete; if this is another folder, give it its own "
+                "--collection NAME.",
+                3,
+                False,
+            )
+
+
+def run_sync(runtime: "Runtime", collection: str, *, verify: bool = False, allow_mass_delete: bool = False) -> Any:
+    """A sync whose runs are Dagster runs in this process; Dagster is imported only when there is something to run."""
+    from rag_assets.indexing.sync import sync as bring_up_to_date
+
+    def runner() -> Any:
+        from rag_assets.defs.local import LocalRunner
+
+        return LocalRunner(runtime)
+
+    return bring_up_to_date(runtime, collection, runner, verify=verify, allow_mass_delete=allow_mass_delete)
+
+
+def print_sync(report: Any) -> None:
+    """A sync in a few lines."""
+    documents = report.documents
+    if report.nothing_changed and not report.withheld:
+        click.echo(f"{report.collection}: nothing changed; {documents['unchanged']:,} documents, 0 texts embedded.")
+    else:
+        done = ", ".join(
+            f"{documents[key]:,} {key.replace('_', ' ')}"
+            for key in ("added", "changed", "renamed", "removed", "metadata_only", "reindexed", "unchanged")
+            if documents[key]
+        )
+        click.echo(f"{report.collection}: {done or 'no documents'}")
+        click.echo(
+            f"  {report.chunks['added']:,} chunks added, {report.chunks['removed']:,} removed, {report.chunks['total']:,} in all; "
+            f"{report.embeddings['computed']:,} texts embedded, {report.embeddings['reused']:,} vectors reused; "
+            f"{report.seconds['total']:.1f} s"
+        )
+        if report.generation["promoted"]:
+            click.echo(f"  {report.generation['name']} is live.")
+    if documents["quarantined"]:
+        click.echo(f"  {documents['quarantined']:,} files are not indexed; `rag-assets status` says why.")
+
+
+@main.command()
+@common
+def status(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Show collections, generations, what is not indexed and why, sizes and health."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing.status import describe
+
+        found = describe(runtime, name)
+        if as_json:
+            emit(found)
+            return
+        for item in found["collections"]:
+            _print_collection(item)
+        database, embedder = found["database"], found["embedder"]
+        click.echo(f"database: {database['kind']}, PostgreSQL {database['version']}, pgvector {database['pgvector']}")
+        click.echo(f"embedder: {embedder['model']} ({embedder['backend']}, fingerprint {embedder['fingerprint'][:12]})")
+
+
+def _print_collection(item: dict[str, Any]) -> None:
+    live = item["live_generation"] or "nothing live yet"
+    click.echo(
+        f"{item['name']}: {item['documents']:,} documents, {item['chunks']:,} chunks, live: {live}  ({item['source']})"
+    )
+    if item["generations"]:
+        columns = ("generation", "state", "chunks", "bytes", "promoted", "reason")
+        rows("generations", columns, [[row[column] for column in columns] for row in item["generations"]])
+    if item["quarantined"]:
+        listed = [(row["document"], row["reason"]) for row in item["quarantined"][:_SHOWN]]
+        rows("not indexed", ("document", "reason"), listed)
+        _more(len(item["quarantined"]))
+
+
+def _more(total: int) -> None:
+    if total > _SHOWN:
+        click.echo(f"  … and {total - _SHOWN:,} more; --json lists them all.")

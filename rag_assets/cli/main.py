@@ -1,0 +1,76 @@
+"""The command group, its common options, and how errors become exit codes."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from rag_assets import __version__
+from rag_assets.cli.output import ProgressBars, emit
+from rag_assets.errors import RagAssetsError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="rag-assets")
+def main() -> None:
+    """Keep a vector index of a team's documents true, fast and proven.
+
+    Exit codes: 0 done, 1 the work failed, 2 bad usage or configuration, 3 a gate refused.
+    """
+
+
+def common(function: _F) -> _F:
+    """Options every command takes: which documents, which collection, JSON or not."""
+    options = [
+        click.option("--source", type=click.Path(path_type=Path), help="Folder of documents (or set RAG_SOURCE)."),
+        click.option("--collection", help="Collection to work on (default: `default`, else the first configured)."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
+    ]
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)
+
+
+@contextmanager
+def reporting(as_json: bool) -> Iterator[None]:
+    """Turn our errors into a message and an exit code; with ``as_json`` into an object with both."""
+    try:
+        yield
+    except RagAssetsError as error:
+        fail(str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        fail("Interrupted. What was finished is kept; run the command again to go on.", 1, as_json)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def fail(message: str, code: int, as_json: bool) -> NoReturn:
+    """Say what went wrong and end."""
+    if as_json:
+        emit({"error": message, "exit_code": code})
+    click.echo(f"Error: {message}", err=True)
+    raise SystemExit(code)
+
+
+@contextmanager
+def working(
+    source: Path | None, collection: str | None, *, as_json: bool, remember: bool = False
+) -> Iterator[tuple[Any, str, ProgressBars]]:
+    """A runtime with progress bars, and the name of the collection the command is about."""
+    from rag_assets.runtime import Runtime
+    from rag_assets.settings import load_settings
+
+    settings = load_settings(source=source, collection=collection, remember=remember)
+    name = settings.target(collection)
+    with ProgressBars(quiet=as_json) as bars, Runtime(settings, progress=bars, report=bars.say) as runtime:
+        yield runtime, name, bars
+
+
+from rag_assets.cli import documents, operations, questions  # noqa: E402  (they register their commands on `main`)
+
+__all__ = ["documents", "main", "operations", "questions"]

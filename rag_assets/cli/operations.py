@@ -1,0 +1,160 @@
+"""``up``, ``doctor``, ``rollback`` and ``demo``: running the thing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rag_assets.cli.documents import print_sync, run_sync
+from rag_assets.cli.main import common, main, reporting, working
+from rag_assets.cli.output import emit, rows
+from rag_assets.errors import GateRefused, RagAssetsError
+
+_READY_SECONDS = 180
+_DEMO_QUESTIONS = (
+    "What are the symptoms of Barraquer-Simons syndrome?",
+    "How many points did the Panthers defense surrender?",
+    "How is nocardiosis treated?",
+)
+
+
+@main.command()
+@common
+@click.option("--port", default=3000, show_default=True, help="Port of the Dagster UI, on this machine only.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser window.")
+def up(source: Path | None, collection: str | None, as_json: bool, port: int, no_browser: bool) -> None:
+    """Run everything until Ctrl-C: PostgreSQL, the Dagster UI and its daemon."""
+    with reporting(as_json), working(source, collection, as_json=as_json, remember=True) as (runtime, _, bars):
+        from rag_assets.defs.instance import prepare_home
+
+        _ = runtime.database
+        home = prepare_home(runtime.settings)
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "RAG_HOME": str(runtime.settings.home),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "dagster",
+            "dev",
+            "-m",
+            "rag_assets.definitions",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+        ]
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_ready(process, url)
+            bars.say(f"\nDagster UI: {url}   (Ctrl-C stops everything)\n")
+            if not no_browser and sys.stdout.isatty():
+                webbrowser.open(url)
+            code = process.wait()
+        except (KeyboardInterrupt, SystemExit):
+            code = 0
+        finally:
+            _stop(process)
+        if code:
+            raise RagAssetsError(
+                f"The Dagster UI ended with code {code}; what it printed is above. Is port {port} in use?"
+            )
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/server_info", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    if process.poll() is None:
+        raise RagAssetsError(f"The Dagster UI did not answer at {url} within {_READY_SECONDS} s.")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the whole process group that we started to end, then insist."""
+    for what, patience in ((signal.SIGINT, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        if process.poll() is not None:
+            return
+        try:
+            os.killpg(process.pid, what)
+            process.wait(timeout=patience)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+@main.command()
+@common
+def rollback(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Make the generation that was live before answer again. Takes a second; nothing is rebuilt."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing import promotion
+
+        done = promotion.rollback(runtime, name, who="rag-assets rollback")
+        if as_json:
+            emit({"live": done.live.name, "previous": done.previous.name if done.previous else None})
+        else:
+            click.echo(f"{done.live.name} is live again (was {done.previous.name if done.previous else 'nothing'}).")
+
+
+@main.command()
+@common
+def doctor(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Check this installation: versions, database, model, source, disk. Exit code 1 if something is broken."""
+    with reporting(as_json):
+        from rag_assets.doctor import examine
+
+        findings = examine(source, collection)
+        if as_json:
+            emit({"ok": all(f.state != "broken" for f in findings), "findings": [f.as_json() for f in findings]})
+        else:
+            rows("", ("", "what", "found"), [(f.state, f.name, f.text) for f in findings])
+        if any(f.state == "broken" for f in findings):
+            raise SystemExit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def demo(as_json: bool) -> None:
+    """Index and evaluate the bundled sample corpus, and answer three questions from it."""
+    with reporting(as_json), working(None, "sample", as_json=as_json) as (runtime, name, bars):
+        from rag_assets.cli.questions import answer_json, print_answer, print_evaluation
+        from rag_assets.evaluation import store
+        from rag_assets.generation.asking import Asker
+        from rag_assets.retrieval.search import live_generation
+
+        bars.say("Indexing and evaluating the sample corpus through the Dagster assets …")
+        report = run_sync(runtime, name)
+        if report.refused:
+            raise GateRefused(report.refused)
+        _, result = store.latest(runtime, live_generation(runtime, name))
+        asker = Asker(runtime)
+        answers: list[tuple[str, Any]] = [
+            (question, asker.ask(question, collection=name)) for question in _DEMO_QUESTIONS
+        ]
+        path = store.latest_report(runtime, name)
+        bars.__exit__(None, None, None)
+        if as_json:
+            emit({"sync": report, "report": path, "answers": [{"question": q, **answer_json(a)} for q, a in answers]})
+            return
+        print_sync(report)
+        print_evaluation(result, path or "")
+        for question, asked in answers:
+            click.echo(f"\n{question}")
+            print_answer(asked)
+        click.echo("\nNext: `make dev` opens the Dagster UI with these materializations, or index your own documents:")
+        click.echo("      .venv/bin/rag-assets sync --source ~/documents && .venv/bin/rag-assets ask 'Your question?'")

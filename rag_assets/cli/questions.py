@@ -1,0 +1,153 @@
+"""``search``, ``ask`` and ``evaluate``: what the index is for."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rag_assets.cli.main import common, fail, main, reporting, working
+from rag_assets.cli.output import emit, excerpt
+
+
+@main.command()
+@common
+@click.argument("question")
+@click.option("-k", "--k", default=5, show_default=True, help="Number of hits.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents with this metadata.")
+@click.option("--mode", type=click.Choice(["dense"]), default="dense", show_default=True, help="How hits are found.")
+def search(
+    source: Path | None,
+    collection: str | None,
+    as_json: bool,
+    question: str,
+    k: int,
+    filters: tuple[str, ...],
+    mode: str,
+) -> None:
+    """Find the passages nearest to QUESTION."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.retrieval.search import parse_filters
+        from rag_assets.retrieval.search import search as find
+
+        found = find(runtime, question, collection=name, k=k, filters=parse_filters(filters))
+        if as_json:
+            emit(
+                {
+                    "hits": [
+                        {
+                            "rank": hit.rank,
+                            "document": hit.document,
+                            "chunk_id": hit.chunk_id,
+                            "text": hit.text,
+                            "scores": dict(hit.scores),
+                            "metadata": dict(hit.metadata),
+                        }
+                        for hit in found.hits
+                    ],
+                    "generation": found.generation.name,
+                    "milliseconds": {stage: round(value, 2) for stage, value in found.milliseconds.items()},
+                }
+            )
+            return
+        for hit in found.hits:
+            place = " › ".join(hit.metadata.get("headings") or ())
+            click.echo(
+                f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  (dense {hit.scores['dense']:.3f})"
+            )
+            click.echo(f"    {excerpt(hit.text)}")
+        if not found.hits:
+            click.echo("Nothing found." + (" No document has that metadata." if filters else ""))
+        click.echo(f"{found.generation.name}, {found.milliseconds['search']:.0f} ms")
+
+
+@main.command()
+@common
+@click.argument("question")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents with this metadata.")
+def ask(source: Path | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]) -> None:
+    """Answer QUESTION from the documents, with citations."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.generation.asking import Asker
+        from rag_assets.retrieval.search import live_generation, parse_filters
+
+        live_generation(runtime, name)
+        asked = Asker(runtime).ask(question, collection=name, filters=parse_filters(filters))
+        if as_json:
+            emit(answer_json(asked))
+        else:
+            print_answer(asked)
+
+
+def answer_json(asked: Any) -> dict[str, Any]:
+    """An answer in the shape scripts rely on."""
+    given = asked.answer
+    return {
+        "answer": given.text,
+        "citations": [{"document": c.document, "chunk_id": c.chunk_id, "quote": c.quote} for c in given.citations],
+        "supported": given.supported,
+        "model": given.model,
+        "generation": asked.generation.name,
+        "tokens": {"prompt": given.prompt_tokens, "completion": given.completion_tokens},
+        "cost_usd": given.cost_usd,
+        "milliseconds": {stage: round(value, 2) for stage, value in asked.milliseconds.items()},
+    }
+
+
+def print_answer(asked: Any) -> None:
+    """An answer and where it comes from."""
+    given = asked.answer
+    click.echo(given.text)
+    for hit_number, hit in enumerate(given.passages, start=1):
+        quotes = [citation.quote for citation in given.citations if citation.chunk_id == hit.chunk_id]
+        if quotes:
+            click.echo(f"  [{hit_number}] {hit.document}: “{excerpt(quotes[0], 120)}”")
+    click.echo(f"  ({given.model}, {asked.generation.name}, {asked.milliseconds['total']:.0f} ms)")
+
+
+@main.command()
+@common
+@click.option(
+    "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
+)
+def evaluate(source: Path | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
+    """Measure the live index with golden questions and write a report.
+
+    Exit code 0: pass, 3: fail or inconclusive.
+    """
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
+        from rag_assets.errors import ConfigurationError
+        from rag_assets.evaluation.publishing import evaluate_live
+        from rag_assets.evaluation.results import to_json
+
+        file = questions or runtime.settings.collection(name).questions
+        if file is None:
+            raise ConfigurationError(
+                f"Collection {name!r} has no golden questions. Pass --questions FILE, or set collections.{name}.questions "
+                "in rag_assets.toml. One question a line: "
+                '{"id": "1", "question": "…", "relevant": [{"document": "path", "quote": "exact words"}]}'
+            )
+        command = f"rag-assets evaluate --collection {name} --questions {file}"
+        result, path = evaluate_live(runtime, name, file, command=command)
+        bars.__exit__(None, None, None)
+        if as_json:
+            emit(to_json(result, str(path)))
+        else:
+            print_evaluation(result, path)
+        if result.verdict != "pass":
+            fail(f"verdict {result.verdict}: {' '.join(result.reasons)}", 3, False)
+
+
+def print_evaluation(result: Any, path: Path | str) -> None:
+    """The verdict and the figures people ask for."""
+    click.echo(f"{result.verdict.upper()}  {result.generation}, {len(result.questions)} questions")
+    headline = ("ndcg@10", "recall@10", "mrr@10", "evidence_recall@5")
+    answers = ("answer_contained", "token_f1", "citation_correctness", "abstention_correct")
+    for names, scores in ((headline, result.retrieval), (answers, result.answers)):
+        for name in names:
+            score = scores.get(name)
+            if score is not None and score.value is not None:
+                interval = f"  [{score.low:.3f} – {score.high:.3f}]" if score.low is not None else ""
+                click.echo(f"  {name:<22}{score.value:.3f}{interval}  n = {score.n_valid} of {score.n_total}")
+    if "search" in result.latency:
+        click.echo(f"  {'search p95':<22}{result.latency['search'].p95:.0f} ms")
+    click.echo(f"  report: {path}")
