@@ -35,7 +35,6 @@ class Atom:
     cost: int
     block: int
     """Number of the paragraph it belongs to; paragraphs stay whole where they can."""
-    section: int
     role: Literal["heading", "sentence", "line", "part"]
     """``line``: a table row or a line of code. ``part``: of a sentence or line that is over the budget by itself."""
     room: int
@@ -43,26 +42,26 @@ class Atom:
 
 
 def cut_elements(
-    layout: Layout, spans: Iterable[tuple[int, int, int]], header_costs: Sequence[int], meter: CostMeter
+    layout: Layout, spans: Iterable[tuple[int, int]], header_costs: Sequence[int], meter: CostMeter
 ) -> list[Atom]:
     """Cut elements into atoms that fit a chunk each.
 
     Args:
         layout: the document.
-        spans: (element, section, room) of every element to cut, where room is what fits into a chunk there.
+        spans: (element, room) of every element to cut, where room is what fits into a chunk there.
         header_costs: per element, what its header row takes of a chunk that opens further down in the table.
         meter: measures the atoms, all of them in one call per round.
     """
     atoms: list[Atom] = []
     block = 0
-    for element, section, room in spans:
+    for element, room in spans:
         kind = layout.elements[element].kind
         header_end = layout.starts[element] + len(layout.header_row(element))
         for paragraph in _cut_after(_PARAGRAPH, layout.text, layout.starts[element], layout.starts[element + 1]):
             for start, end in _atom_spans(kind, layout.text, paragraph):
                 role = _role(kind)
                 free = room - (header_costs[element] if start >= header_end else 0)
-                atoms.append(Atom(start, end, 0, block, section, role, free))
+                atoms.append(Atom(start, end, 0, block, role, free))
             block += 1
     return _within_room(layout.text, atoms, meter)
 

@@ -26,8 +26,8 @@ def pack(atoms: Iterable[Atom], overlap: int) -> list[Cut]:
     """Fill chunks with whole paragraphs; one is divided if it is over the budget or would leave a tiny chunk.
 
     Args:
-        atoms: in document order, contiguous, none over its room.
-        overlap: cost up to which the last whole sentences of a chunk are repeated in the next one of the section. It
+        atoms: of one section, in document order, contiguous, none over its room.
+        overlap: cost up to which the last whole sentences of a chunk are repeated in the next one. It
             gives way to a paragraph that needs the room, and never takes more than half a chunk.
     """
     packer = _Packer(overlap)
@@ -98,8 +98,8 @@ class _Packer:
         if not self._chunks or first.role in ("heading", "line"):
             return start, repeated
         allowed = min(self._overlap, first.room // 2, first.room - cost)
-        for atom in reversed(self._chunks[-1][1:]):  # never all of the previous chunk
-            if atom.role != "sentence" or atom.section != first.section or repeated + atom.cost > allowed:
+        for atom in reversed(self._chunks[-1]):
+            if atom.role != "sentence" or repeated + atom.cost > allowed:
                 break
             start, repeated = atom.start, repeated + atom.cost
         return start, repeated

@@ -5,12 +5,12 @@ hurts least. Everything is measured in bulk: elements once, the atoms of long se
 """
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from rag_assets.chunking.atoms import cut_elements, cut_in_two
 from rag_assets.chunking.context import ContextFitter, heading_line
 from rag_assets.chunking.cost import CostMeter
-from rag_assets.chunking.layout import TITLE, Layout, common_path
+from rag_assets.chunking.layout import Layout, common_path
 from rag_assets.chunking.packing import Cut, pack
 from rag_assets.chunking.sections import Section, merge_small, sections_of
 from rag_assets.errors import ConfigurationError
@@ -51,15 +51,10 @@ class _Chunker:
 
     def _cuts(self, sections: Sequence[Section]) -> list[Cut]:
         """One cut for a section that fits, several for one that doesn't."""
-        starts, elements = self._layout.starts, self._layout.elements
+        starts = self._layout.starts
         cuts = [Cut(starts[s.first], starts[s.first], starts[s.stop]) for s in sections if s.cost <= s.room]
         long = [section for section in sections if section.cost > section.room]
-        headings_before = [*accumulate((element.kind == TITLE for element in elements), initial=0)]
-        spans = [
-            (index, headings_before[index + 1], section.room)
-            for section in long
-            for index in range(section.first, section.stop)
-        ]
+        spans = [(index, section.room) for section in long for index in range(section.first, section.stop)]
         atoms = cut_elements(self._layout, spans, self._header_costs(spans), self._meter)
         at = 0
         for section in long:
@@ -69,10 +64,10 @@ class _Chunker:
             cuts += pack(atoms[begin:at], self._settings.overlap_tokens)
         return cuts
 
-    def _header_costs(self, spans: Sequence[tuple[int, int, int]]) -> list[int]:
+    def _header_costs(self, spans: Sequence[tuple[int, int]]) -> list[int]:
         costs = [0] * len(self._layout.elements)
         if self._settings.contextual:
-            rows = {index: self._layout.header_row(index) for index, _, _ in spans}
+            rows = {index: self._layout.header_row(index) for index, _ in spans}
             self._contexts.prepare(rows.values())
             for index, row in rows.items():
                 costs[index] = self._contexts.cost(row)

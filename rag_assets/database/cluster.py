@@ -74,7 +74,15 @@ class Cluster:
         access = [f"--username={_SUPERUSER}", "--auth-local=peer", "--auth-host=reject", "--data-checksums"]
         initdb: list[str | Path] = [binaries / "initdb", "-D", unfinished, *locale, *access, "--no-instructions"]
         self._run(initdb, "initialised")
-        bootstrap = [binaries / "postgres", "--single", "-D", unfinished, "-c", "exit_on_error=on", "template1"]
+        bootstrap: list[str | Path] = [
+            binaries / "postgres",
+            "--single",
+            "-D",
+            unfinished,
+            "-c",
+            "exit_on_error=on",
+            "template1",
+        ]
         self._run(bootstrap, "initialised", _BOOTSTRAP)
         unfinished.rename(self.data)
         # The rename is durable once the parent folder is.

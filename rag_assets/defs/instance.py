@@ -24,6 +24,7 @@ from rag_assets.settings import Settings, load_settings
 
 SCHEMA = "dagster"
 INSTANCE_FILE = "dagster.yaml"
+WORKSPACE_FILE = "workspace.yaml"
 
 
 def storage_url(settings: Settings) -> str:
@@ -90,12 +91,13 @@ def instance_folder(settings: Settings) -> Path:
 
 
 def prepare_home(settings: Settings) -> Path:
-    """A folder fit to be DAGSTER_HOME: the instance's folder, with the project's ``dagster.yaml`` in it."""
+    """A folder fit to be DAGSTER_HOME: the instance's folder, with ``dagster.yaml`` and ``workspace.yaml`` in it."""
     folder = instance_folder(settings)
-    root = Path(__file__).resolve().parents[2] / INSTANCE_FILE
-    # In a checkout the file stands at the root; in an installed wheel it is packed beside this module.
-    source = root if root.is_file() else Path(str(resources.files("rag_assets.defs") / INSTANCE_FILE))
-    shutil.copyfile(source, folder / INSTANCE_FILE)
+    checkout = Path(__file__).resolve().parents[2]
+    for name in (INSTANCE_FILE, WORKSPACE_FILE):
+        # In a checkout the files stand at the root; in an installed wheel they are packed beside this module.
+        source = checkout / name
+        shutil.copyfile(source if source.is_file() else str(resources.files("rag_assets.defs") / name), folder / name)
     return folder
 
 

@@ -9,8 +9,8 @@ import dagster as dg
 
 from rag_assets.indexing.results import StageResult
 
-_CELL = 300
-"""Characters of a table cell."""
+_CELL = 90
+"""Characters of a table cell: Dagster squeezes wider columns into a letter a line."""
 
 
 def stage_metadata(result: StageResult) -> dict[str, Any]:

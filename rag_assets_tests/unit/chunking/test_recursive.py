@@ -60,7 +60,7 @@ def test_a_heading_stays_with_the_text_it_heads() -> None:
 
 
 def test_paragraphs_stay_whole_when_they_fit() -> None:
-    paragraphs = [words(12, animal) for animal in ANIMALS[:5]]
+    paragraphs = [f"{words(6, animal)} {words(6, animal)}" for animal in ANIMALS[:5]]
     chunks = cut(prose(*paragraphs))
     assert [chunk.text for chunk in chunks] == ["\n\n".join(pair) for pair in (paragraphs[:2], paragraphs[2:4])] + [
         paragraphs[4]
@@ -80,10 +80,16 @@ def test_a_long_sentence_is_cut_between_words() -> None:
     assert " ".join(chunk.text for chunk in chunks) == sentence
 
 
-def test_an_over_long_word_is_cut_between_letters_but_not_between_a_letter_and_its_accent() -> None:
-    chunks = chunk_document(document(prose("e\u0301" * 200)), PLAIN, CharacterCounter())
+def test_an_over_long_word_is_cut_between_letters_but_not_between_a_letter_and_its_accents() -> None:
+    chunks = chunk_document(document(prose("e\u0301\u0300\u0302\u0308" * 100)), PLAIN, CharacterCounter())
     assert len(chunks) > 5
     assert all(chunk.text[0] == "e" for chunk in chunks)
+
+
+def test_no_chunk_begins_with_closing_punctuation() -> None:
+    chunks = chunk_document(document(prose("漢字、「漢」" * 100)), PLAIN, CharacterCounter())
+    assert len(chunks) > 5
+    assert not {chunk.text[0] for chunk in chunks} & {"、", "」"}
 
 
 def test_no_tiny_last_chunk_is_left_over() -> None:
@@ -92,12 +98,12 @@ def test_no_tiny_last_chunk_is_left_over() -> None:
     assert min(chunk.tokens for chunk in chunks) > PLAIN.max_tokens // 4
 
 
-def test_a_table_is_cut_between_rows_and_carries_its_header_as_context() -> None:
+@pytest.mark.parametrize("max_tokens", range(40, 80, 5))
+def test_a_table_is_cut_between_rows_and_carries_its_header_as_context(max_tokens: int) -> None:
     rows = [f"drug{number} | {number} mg | twice a day" for number in range(20)]
     table = Element("Table", "\n".join(["name | dose | when", *rows]), ("Doses",))
-    limits = PLAIN.model_copy(update={"contextual": True, "overlap_tokens": 20})
-    chunks = cut([Element("Title", "Doses", ("Doses",)), table], limits, title="Guide")
-    assert len(chunks) > 3
+    chunks = cut([*section(("Doses",)), table], ChunkingSettings(max_tokens=max_tokens, overlap_tokens=20), "Guide")
+    assert len(chunks) > 2
     assert [line for chunk in chunks for line in chunk.text.split("\n")] == ["Doses", "", "name | dose | when", *rows]
     assert chunks[0].context == "Guide"
     assert {chunk.context for chunk in chunks[1:]} == {"Guide > Doses\nname | dose | when"}
@@ -135,6 +141,30 @@ class FourSentencesAreTooMany:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) + 2 + (64 if text.count(".") > 3 else 0) for text in texts]
+
+
+def test_rows_are_not_repeated_and_repeat_nothing() -> None:
+    before = prose(" ".join(words(6, animal) for animal in ANIMALS[:5]))
+    table = Element("Table", "\n".join(f"drug{number} | {number} mg | once" for number in range(20)))
+    after = prose(" ".join(words(24, animal) for animal in ANIMALS[:2]))
+    chunks = cut([*before, table, *after], PLAIN.model_copy(update={"overlap_tokens": 15}))
+    assert "|" not in chunks[0].text
+    assert "|" not in chunks[-1].text
+    assert all(before.end <= after.start for before, after in pairwise(chunks))
+
+
+def test_an_overlap_over_half_a_chunk_is_cut_down_to_that() -> None:
+    sentences = [words(5, animal) for animal in ANIMALS]
+    chunks = cut(prose(" ".join(sentences)), PLAIN.model_copy(update={"overlap_tokens": 2048}))
+    assert all(after.end - before.end > 2 * min(map(len, sentences)) for before, after in pairwise(chunks))
+
+
+def test_an_overlap_that_would_hold_a_whole_chunk_is_dropped() -> None:
+    """The first four sentences turn out too long and are cut in two, after the fifth was given two of them."""
+    sentences = [words(15, animal) for animal in ("cat", "dog", "cow", "pig", "bird")]
+    limits = PLAIN.model_copy(update={"overlap_tokens": 30})
+    chunks = chunk_document(document(prose(" ".join(sentences))), limits, FourSentencesAreTooMany())
+    assert [chunk.text for chunk in chunks] == [" ".join(sentences[:2]), " ".join(sentences[2:4]), sentences[4]]
 
 
 def test_a_chunk_that_turns_out_too_long_gives_up_its_overlap_before_it_is_cut() -> None:

@@ -87,20 +87,23 @@ def test_results_come_in_order_from_several_processes_and_threads() -> None:
     ]
 
 
-def test_the_parsing_process_ends_with_its_parent() -> None:
+def test_the_parsing_process_ends_with_its_parent_even_in_the_middle_of_a_file() -> None:
     script = (
-        "import os, signal, psutil\n"
+        "import os, signal, threading, time, psutil\n"
         "from rag_assets.documents.parsing import ParserPool\n"
         "from rag_assets.settings import ParsingSettings\n"
         "pool = ParserPool(ParsingSettings())\n"
-        "pool.parse('a.csv', b'a,b')\n"
+        "pool.parse('a.md', b'warm')\n"
+        "slow = b'[a' * 400_000\n"
+        "threading.Thread(target=pool.parse, args=('slow.md', slow), daemon=True).start()\n"
+        "time.sleep(1)\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == -signal.SIGKILL
     worker = int(result.stdout)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the parsing process outlived its parent"
         time.sleep(0.1)

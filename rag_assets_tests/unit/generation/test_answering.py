@@ -148,6 +148,15 @@ def test_a_failing_server_is_named_with_reason_and_cure_and_without_the_key(
     assert error.value.__suppress_context__
 
 
+def test_neither_an_unusual_key_of_ours_nor_a_key_of_others_is_shown(tmp_path: Path) -> None:
+    with chat_server() as server:
+        server.fails(500, "upstream refused correct horse and hf_abcdefghij0123")
+        path = write_models(tmp_path, server.address)
+        path.write_text(path.read_text().replace(SECRET, "correct horse"))
+        with pytest.raises(RagAssetsError, match="upstream refused … and …"):
+            ask(build_router(AnswerSettings(models=path, model="team"), embed))
+
+
 def check_message(message: str, address: str, needed: list[str]) -> None:
     for text in [f"The model team at {address} failed", *needed]:
         assert text in message
