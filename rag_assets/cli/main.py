@@ -1,6 +1,7 @@
 """The command group, its common options, and how errors become exit codes."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ def common(function: _F) -> _F:
 @contextmanager
 def reporting(as_json: bool) -> Iterator[None]:
     """Turn our errors into a message and an exit code; with ``as_json`` into an object with both."""
+    # Python ends on SIGTERM without running what gives the database back; a shell's `&` has SIGINT ignored.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except RagAssetsError as error:
@@ -47,6 +51,10 @@ def reporting(as_json: bool) -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def fail(message: str, code: int, as_json: bool) -> NoReturn:

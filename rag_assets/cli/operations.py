@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import click
 from rag_assets.cli.documents import print_sync, run_sync
 from rag_assets.cli.main import common, main, reporting, working
 from rag_assets.cli.output import emit, rows
-from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 
 _READY_SECONDS = 180
 _DEMO_QUESTIONS = (
@@ -33,8 +34,9 @@ _DEMO_QUESTIONS = (
 def up(source: Path | None, collection: str | None, as_json: bool, port: int, no_browser: bool) -> None:
     """Run everything until Ctrl-C: PostgreSQL, the Dagster UI and its daemon."""
     with reporting(as_json), working(source, collection, as_json=as_json, remember=True) as (runtime, _, bars):
-        from rag_assets.defs.instance import prepare_home
+        from rag_assets.defs.instance import WORKSPACE_FILE, prepare_home
 
+        _refuse_used(port)
         _ = runtime.database
         home = prepare_home(runtime.settings)
         environment = {
@@ -43,18 +45,8 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
             "RAG_HOME": str(runtime.settings.home),
             "DAGSTER_DISABLE_TELEMETRY": "1",
         }
-        command = [
-            sys.executable,
-            "-m",
-            "dagster",
-            "dev",
-            "-m",
-            "rag_assets.definitions",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-        ]
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(home / WORKSPACE_FILE)]
+        command += ["-h", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         try:
             url = f"http://127.0.0.1:{port}"
@@ -68,9 +60,18 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
         finally:
             _stop(process)
         if code:
-            raise RagAssetsError(
-                f"The Dagster UI ended with code {code}; what it printed is above. Is port {port} in use?"
-            )
+            raise RagAssetsError(f"The Dagster UI ended with code {code}; what it printed is above.")
+
+
+def _refuse_used(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Port {port} can't be used: {error.strerror}. Choose another with --port."
+            ) from None
 
 
 def _wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:

@@ -42,9 +42,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         check_specs=_specs("hnsw_index", STRUCTURAL, partitions),
         description="The HNSW graph of the target generation, built once after load; checked row by row against the ledger.",
     )
-    def hnsw_index_asset(
-        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
-    ) -> dg.MaterializeResult:
+    def hnsw_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
         result = hnsw_index.materialize(runtime, context.partition_key)
         runtime.results.append(result)
         found = inspect(runtime, hnsw_index.existing_target(runtime, context.partition_key))
@@ -102,9 +100,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=gate_version,
         description="The generation that answers queries: one row flipped, only for a generation that passed its gates.",
     )
-    def live_index_asset(
-        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
-    ) -> dg.MaterializeResult:
+    def live_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
         promotion = publishing.promote_target(runtime, context.partition_key, who=f"run {context.run_id[:8]}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{promotion.live.name}-{publishing.contents(runtime, promotion.live)}"),

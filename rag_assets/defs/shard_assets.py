@@ -69,9 +69,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=fingerprint(chunking),
         description="Documents cut to the token budget of the embedding model, with heading path, page and exact span.",
     )
-    def chunks_asset(
-        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
-    ) -> dg.MaterializeResult:
+    def chunks_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
         return _materialized(runtime, chunks.materialize(runtime, *parse_shard_key(context)))
 
     @dg.asset(
@@ -84,9 +82,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         pool="embedder",
         description="One unit vector per distinct text and model; nothing is embedded twice.",
     )
-    def embeddings_asset(
-        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
-    ) -> dg.MaterializeResult:
+    def embeddings_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
         return _materialized(runtime, embeddings.materialize(runtime, *parse_shard_key(context)))
 
     @dg.asset(

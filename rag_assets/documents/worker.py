@@ -48,6 +48,8 @@ def main() -> None:
         try:
             header, body = read_frame(requests, _MAX_REQUEST)
         except BrokenFrame:
+            # The parent removes this folder too, unless it was killed.
+            shutil.rmtree(os.getcwd(), ignore_errors=True)
             return
         _limit_processor_time(seconds)
         _serve(replies, header, body)

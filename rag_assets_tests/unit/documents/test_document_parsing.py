@@ -87,7 +87,8 @@ def test_results_come_in_order_from_several_processes_and_threads() -> None:
     ]
 
 
-def test_the_parsing_process_ends_with_its_parent_even_in_the_middle_of_a_file() -> None:
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_parsing_process_and_its_folder_end_with_the_parent_even_in_the_middle_of_a_file(busy: bool) -> None:
     script = (
         "import os, signal, threading, time, psutil\n"
         "from rag_assets.documents.parsing import ParserPool\n"
@@ -95,18 +96,22 @@ def test_the_parsing_process_ends_with_its_parent_even_in_the_middle_of_a_file()
         "pool = ParserPool(ParsingSettings())\n"
         "pool.parse('a.md', b'warm')\n"
         "slow = b'[a' * 400_000\n"
-        "threading.Thread(target=pool.parse, args=('slow.md', slow), daemon=True).start()\n"
+        "busy = threading.Thread(target=pool.parse, args=('slow.md', slow), daemon=True)\n"
+        f"{busy} and busy.start()\n"
         "time.sleep(1)\n"
-        "print(psutil.Process().children()[0].pid, flush=True)\n"
+        "child = psutil.Process().children()[0]\n"
+        "print(child.pid, child.cwd(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == -signal.SIGKILL
-    worker = int(result.stdout)
+    number, folder = result.stdout.split()
+    worker = int(number)
     deadline = time.monotonic() + 10
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the parsing process outlived its parent"
         time.sleep(0.1)
+    assert not Path(folder).exists()
 
 
 def test_the_parsing_process_sees_no_secrets_of_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
