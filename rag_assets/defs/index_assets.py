@@ -2,6 +2,7 @@
 ``live_index`` → ``evaluation_report``. Promotion stands behind blocking checks on what comes before it.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -19,8 +20,20 @@ from rag_assets.settings import Settings
 
 GROUP = "index"
 INDEX_ASSETS = ("hnsw_index", "retrieval_evaluation", "answer_evaluation", "live_index", "evaluation_report")
-STRUCTURAL = ("not_empty", "complete", "nothing_extra", "contents", "reachable")
-QUALITY = ("ann_recall_mean", "ann_recall_p05", "search_p95", "questions_measured", "not_worse")
+STRUCTURAL = {
+    "not_empty": "The index holds at least one chunk.",
+    "complete": "Every chunk the ledger plans has its row, of the current version.",
+    "nothing_extra": "No row is there that no chunk asks for.",
+    "contents": "Every row has its chunk's text and its text's vector.",
+    "reachable": "A search for a row's own vector finds it through the index.",
+}
+QUALITY = {
+    "ann_recall_mean": "recall@10 of the HNSW index against exact search, mean over queries, meets its floor.",
+    "ann_recall_p05": "The same for the worst 5 % of queries: a mean hides its tail.",
+    "search_p95": "95 % of searches, embedding of the question included, stay within the budget.",
+    "questions_measured": "At most 5 % of the golden questions could not be measured.",
+    "not_worse": "nDCG@10 is not below the live generation's by more than allowed, beyond noise.",
+}
 
 
 def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -142,11 +155,14 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ]
 
 
-def _specs(asset: str, names: tuple[str, ...], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetCheckSpec]:
-    return [dg.AssetCheckSpec(name, asset=asset, blocking=True, partitions_def=partitions) for name in names]
+def _specs(asset: str, checks: Mapping[str, str], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=text, blocking=True, partitions_def=partitions)
+        for name, text in checks.items()
+    ]
 
 
-def _results(names: tuple[str, ...], checks: Any) -> list[dg.AssetCheckResult]:
+def _results(names: Iterable[str], checks: Iterable[Check]) -> list[dg.AssetCheckResult]:
     """One result per declared check; one that did not apply this time passes and says so."""
     found: dict[str, Check] = {check.name: check for check in checks}
     results = []

@@ -41,10 +41,10 @@ class Draft:
     blocks: Iterable[Block]
     """In reading order; may be lazy."""
     title: str = ""
-    """The title the file itself states, used when there is no heading."""
+    """The title the file itself states; the first heading goes before it unless ``headings_name_it`` is off."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     headings_name_it: bool = True
-    """False when headings are no titles of the document: sheet names."""
+    """False when headings are no titles of the document: sheet names, or guesses where the title is stated."""
 
 
 def finish(draft: Draft, uri: str, max_characters: int) -> ParsedDocument:

@@ -22,6 +22,7 @@ DECISIVE = (
     "*/config.json",
     "*.safetensors",
     "*/*.safetensors",
+    "pytorch_model*.bin",
 )
 """Files that decide a vector: configuration, tokenizer, weights. The rest (README, ONNX exports) does not."""
 
@@ -83,6 +84,14 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     value = json.loads(path.read_text(encoding="utf-8"))
     return value if isinstance(value, dict) else {}
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON array of objects, or an empty one where there is no such file."""
+    if not path.is_file():
+        return []
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value if isinstance(value, list) else []
 
 
 def computes_bfloat16() -> bool:

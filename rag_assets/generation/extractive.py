@@ -38,6 +38,9 @@ _WORTH_ADDING = 0.6
 quoting three sentences, and quotes two on average."""
 _NEAR_DUPLICATE = 0.9
 """Cosine from which a sentence adds nothing to one already chosen."""
+_HEADING_WORDS = 10
+_BODY_CHARACTERS = 40
+"""A line of at most so many words, above a sentence of at least so many characters, is a heading."""
 SUPPORT_THRESHOLD = 0.70
 """Least cosine plus IDF overlap of the best sentence. Set with all-MiniLM-L6-v2 so that about 5 % of the answerable
 questions are lost: 5 % of XQuAD-en, 1 % of MedQuAD, 6 % of a set of software documentation. Without the gold document
@@ -82,7 +85,7 @@ def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> Extr
     """Answer with the best sentence of the passages and up to two more that add to it.
 
     A sentence scores its cosine to the question, plus the IDF-weighted share of the question's terms it holds, plus
-    0.3 / rank of its passage. A question in a passage is never quoted; the sentence after it stands in its place.
+    0.3 / rank of its passage. Headings are never quoted, nor are questions: the sentence after one stands in its place.
 
     Args:
         question: As asked.
@@ -99,7 +102,7 @@ def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> Extr
     if support < SUPPORT_THRESHOLD:
         return ExtractedAnswer(ABSTENTION, (), support)
     scores = relevance + _RANK_WEIGHT / np.array([quote.passage for quote in candidates])
-    _hand_on_questions(scores, candidates)
+    _set_aside(scores, candidates)
     chosen = tuple(candidates[index] for index in sorted(_choose(scores, vectors[1:])))
     return ExtractedAnswer(_cite(chosen) or ABSTENTION, chosen, support)
 
@@ -148,13 +151,29 @@ def _overlaps(asked: frozenset[str], candidates: Sequence[Quote]) -> np.ndarray[
     return np.array([sum(idf[term] for term in present) / total for present in held], dtype=np.float32)
 
 
-def _hand_on_questions(scores: np.ndarray[Any, np.dtype[np.floating[Any]]], candidates: Sequence[Quote]) -> None:
-    """In place: a question (as in an FAQ) hands its score to the next sentence of its passage and drops out."""
+def _set_aside(scores: np.ndarray[Any, np.dtype[np.floating[Any]]], candidates: Sequence[Quote]) -> None:
+    """In place: what answers nothing by itself drops out. A question (as in an FAQ) hands its score to what follows."""
+    headings = _headings(candidates)
     for index, quote in enumerate(candidates):
         if quote.text.endswith(("?", "？", "؟")):
             if index + 1 < len(candidates) and candidates[index + 1].passage == quote.passage:
                 scores[index + 1] = max(scores[index + 1], scores[index])
             scores[index] = -math.inf
+        elif index in headings:
+            scores[index] = -math.inf
+
+
+def _headings(candidates: Sequence[Quote]) -> set[int]:
+    """Indexes of the lines that head others: a few words without a full stop, above a real sentence or another heading."""
+    found: set[int] = set()
+    for index in range(len(candidates) - 2, -1, -1):
+        text, following = candidates[index].text, candidates[index + 1]
+        is_short = len(text.split()) <= _HEADING_WORDS and not _SENTENCE_END.search(text)
+        is_list_or_table = text.startswith(("-", "*", "•", "·")) or "|" in text
+        stands_above = index + 1 in found or len(following.text) > max(len(text), _BODY_CHARACTERS)
+        if is_short and not is_list_or_table and stands_above and following.passage == candidates[index].passage:
+            found.add(index)
+    return found
 
 
 def _choose(scores: np.ndarray[Any, np.dtype[np.floating[Any]]], vectors: Vectors) -> list[int]:

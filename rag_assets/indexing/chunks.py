@@ -151,7 +151,7 @@ def _result(
         counts={**counts, "chunks": row[0], "tokens": int(row[1])},
         seconds=seconds,
         samples=tuple(
-            {"document": s[0], "headings": " › ".join(s[1]), "tokens": s[2], "text": s[3][:200]} for s in samples
+            {"text": s[3][:200], "tokens": s[2], "document": s[0], "headings": " › ".join(s[1])} for s in samples
         ),
         lengths=tuple(row[2]),
     )

@@ -129,7 +129,9 @@ def read_xml(data: bytes, max_characters: int) -> Draft:
         if is_out_of_memory(error):
             raise
         raise UnparsableDocument(f"is not well-formed XML: {error}") from None
-    return Draft(_xml_blocks(root))
+    # A title of the document is a child of its root (or of a head in it); deeper ones name its parts.
+    title = root.find("{*}title") if root.find("{*}title") is not None else root.find("{*}head/{*}title")
+    return Draft(_xml_blocks(root), "" if title is None else " ".join("".join(title.itertext()).split()))
 
 
 def _xml_blocks(root: Any) -> Iterator[Block]:

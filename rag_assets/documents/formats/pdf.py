@@ -46,7 +46,10 @@ def read_pdf(data: bytes, max_characters: int) -> Draft:
         "pages": len(pages),
         "pages_without_text": blank or None,
     }
-    return Draft(_blocks(pages, _outline(document)), "" if title.lower() == "untitled" else title, metadata)
+    if title.lower() == "untitled":
+        title = ""
+    # Headings of a PDF are guesses; what the file says of itself is not.
+    return Draft(_blocks(pages, _outline(document)), title, metadata, headings_name_it=not title)
 
 
 def _page_text(document: Any, index: int) -> str:

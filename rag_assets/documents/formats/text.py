@@ -30,7 +30,15 @@ def read_text(data: bytes, max_characters: int) -> Draft:
     text = normalise_text(decode_text(data), keep_spaces=True)
     if len(text) > max_characters:
         raise too_long(len(text), max_characters)
-    return Draft(text_blocks(text))
+    title = _first_line_title(text)
+    return Draft(text_blocks(text), title, headings_name_it=not title)
+
+
+def _first_line_title(text: str) -> str:
+    """The first paragraph, where it is one short line without a full stop: so people title a plain text."""
+    first, _, rest = text.strip().partition("\n")
+    is_alone = rest.startswith("\n") or rest.lstrip("=-~ ").startswith("\n")
+    return first if is_alone and _is_short_line(first) else ""
 
 
 def text_blocks(text: str) -> Iterator[Block]:
@@ -70,12 +78,14 @@ def trusted_headings(blocks: Iterable[Block]) -> Iterator[Block]:
 
 def _looks_like_heading(text: str, body: str) -> bool:
     text = text.strip()
+    return _is_short_line(text) and _PAGE_NUMBER.search(text) is None and len(body) > max(len(text), _BODY_CHARACTERS)
+
+
+def _is_short_line(text: str) -> bool:
     return (
         len(text) <= _TITLE_CHARACTERS
         and len(text.split()) <= _TITLE_WORDS
         and not text.endswith(_TERMINAL)
-        and _PAGE_NUMBER.search(text) is None
         and any(char.isalpha() for char in text)
         and not text[:1].islower()
-        and len(body) > max(len(text), _BODY_CHARACTERS)
     )

@@ -1,0 +1,47 @@
+"""What the machine offers, found out without importing any of the heavy libraries."""
+
+import importlib.util
+import math
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Of cgroup v2: "quota period" in microseconds, or "max period"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The facts the choice of a backend rests on."""
+
+    system: str
+    """``platform.system()``: Linux, Darwin, Windows."""
+    processor: str
+    """``platform.machine()``: x86_64, AMD64, aarch64, arm64 …"""
+    nvidia: bool
+    """An NVIDIA driver is loaded or its tools are installed."""
+    openvino: bool
+    """The package ``openvino`` is installed."""
+
+
+def this_machine() -> Machine:
+    """The machine we run on."""
+    return Machine(
+        system=platform.system(),
+        processor=platform.machine(),
+        nvidia=Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None,
+        openvino=importlib.util.find_spec("openvino") is not None,
+    )
+
+
+def usable_cores(quota_file: Path = _CPU_QUOTA) -> int:
+    """Cores this process may keep busy: its affinity mask, cut to the container's processor quota where there is one."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return cores

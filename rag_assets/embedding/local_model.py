@@ -1,0 +1,123 @@
+"""What every backend that runs a local model folder shares: tokenizer, limits, and the promise of unit vectors."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from rag_assets.embedding import model_files
+from rag_assets.errors import RagAssetsError
+from rag_assets.fingerprint import fingerprint
+from rag_assets.models import Vectors
+from rag_assets.settings import EmbedderSettings
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TextKind = Literal["query", "document"]
+
+_SMALLEST_NORM = 1e-6
+"""Below it a vector has no direction worth normalising."""
+
+
+class LocalModelEmbedder(ABC):
+    """The part of an ``Embedder`` that doesn't depend on how the vectors are computed.
+
+    Chunk borders depend on it alone, so changing the backend cuts no document again. Construction reads no weights.
+    """
+
+    backend: str
+    """What ``embedder.backend`` calls this backend."""
+
+    def __init__(self, settings: EmbedderSettings) -> None:
+        self.name = settings.model
+        self._folder = model_files.model_folder(settings.model)
+        self._batch_size = settings.batch_size
+        self._dtype = settings.dtype
+        if self._dtype == "auto":
+            self._dtype = "bfloat16" if model_files.computes_bfloat16() else "float32"
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a vector."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Length of a vector."""
+
+    @abstractmethod
+    def _encode(self, texts: Sequence[str], kind: TextKind) -> Vectors:
+        """Vectors of shape (len(texts), dimension) in order, of any length; ``texts`` is not empty."""
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Tokens the model reads before it truncates, special tokens included.
+
+        As sentence-transformers decides it: its own setting, else the tokenizer's; never more than there are positions.
+        """
+        own = model_files.read_json(self._folder / "sentence_bert_config.json").get("max_seq_length")
+        own = own or model_files.read_json(self._folder / "tokenizer_config.json").get("model_max_length")
+        positions = model_files.read_json(self._folder / "config.json").get("max_position_embeddings")
+        limits = [int(limit) for limit in (own, positions) if limit]
+        return min(limits) if limits else 512
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of the tokenizer: chunk borders depend on it, so the chunker's fingerprint contains it."""
+        path = self._folder / "tokenizer.json"
+        return fingerprint(path.read_text(encoding="utf-8") if path.is_file() else self.name)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as the model would read it untruncated, special tokens included."""
+        return [len(encoding.ids) for encoding in self._whole_tokenizer.encode_batch_fast(list(texts))]
+
+    @cached_property
+    def _whole_tokenizer(self) -> "Tokenizer":
+        return self._read_tokenizer()
+
+    def _read_tokenizer(self) -> "Tokenizer":
+        """The model's tokenizer, truncating and padding nothing.
+
+        Raises:
+            RagAssetsError: the folder has no tokenizer.json.
+        """
+        from tokenizers import Tokenizer
+
+        path = self._folder / "tokenizer.json"
+        if not path.is_file():
+            raise RagAssetsError(
+                f"{path} is missing: the model {self.name!r} has no fast tokenizer. Use another model."
+            )
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of shape (len(texts), dimension), in order.
+
+        Raises:
+            RagAssetsError: the model gave a vector that is not finite or has no direction.
+        """
+        return self._embed(texts, "document")
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """As ``embed_documents``, with the model's query prompt where its configuration has one."""
+        return self._embed(texts, "query")
+
+    def _embed(self, texts: Sequence[str], kind: TextKind) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        vectors = self._encode(texts, kind)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        broken = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < _SMALLEST_NORM))
+        if broken.size:
+            raise RagAssetsError(
+                f"The model {self.name!r} gave no usable vector for {texts[int(broken[0])][:80]!r} "
+                f"(norm {norms[int(broken[0]), 0]}). Check the model's files."
+            )
+        return np.ascontiguousarray(vectors / norms)
