@@ -4,10 +4,13 @@ import warnings
 
 import dagster as dg
 
+from rag_assets.defs.automation import document_changes, schedules
 from rag_assets.defs.index_assets import INDEX_ASSETS, index_assets
+from rag_assets.defs.operations import operation_jobs
 from rag_assets.defs.partitions import collection_partitions, shard_partitions
 from rag_assets.defs.resources import shared_runtime
 from rag_assets.defs.shard_assets import SHARD_ASSETS, shard_assets, source_spec
+from rag_assets.indexing.sync import Runner
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings, load_settings
 
@@ -36,25 +39,34 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     def runtime_resource(_: dg.InitResourceContext) -> Runtime:
         return runtime or shared_runtime(chosen)
 
+    update_shard = dg.define_asset_job(
+        SHARD_JOB,
+        selection=dg.AssetSelection.assets(*SHARD_ASSETS),
+        partitions_def=shard_partitions(settings),
+        description="Bring one shard of one collection up to date: four assets, one run, one process.",
+    )
+    publish_index = dg.define_asset_job(
+        INDEX_JOB,
+        selection=dg.AssetSelection.assets(*INDEX_ASSETS),
+        partitions_def=collection_partitions(settings),
+        description="Build the index of the target generation, evaluate it, promote it if it passes, report.",
+    )
+    operations = operation_jobs(_local_runner)
     return dg.Definitions(
         assets=[source_spec(), *shard_assets(settings), *index_assets(settings)],
-        jobs=[
-            dg.define_asset_job(
-                SHARD_JOB,
-                selection=dg.AssetSelection.assets(*SHARD_ASSETS),
-                partitions_def=shard_partitions(settings),
-                description="Bring one shard of one collection up to date: four assets, one run, one process.",
-            ),
-            dg.define_asset_job(
-                INDEX_JOB,
-                selection=dg.AssetSelection.assets(*INDEX_ASSETS),
-                partitions_def=collection_partitions(settings),
-                description="Build the index of the target generation, evaluate it, promote it if it passes, report.",
-            ),
-        ],
+        jobs=[update_shard, publish_index, *operations.values()],
+        sensors=[document_changes(settings, update_shard)],
+        schedules=schedules(settings, operations["nightly_reindex"], operations["weekly_reconcile"]),
         resources={"runtime": runtime_resource},
         executor=dg.in_process_executor,
     )
+
+
+def _local_runner(runtime: Runtime, instance: dg.DagsterInstance) -> Runner:
+    # The runner loads these definitions in turn, so it can't be imported before they exist.
+    from rag_assets.defs.local import LocalRunner
+
+    return LocalRunner(runtime, instance)
 
 
 defs = build_definitions()

@@ -139,6 +139,7 @@ class SyncSettings(_Section):
     sensor_seconds: int = Field(30, ge=5)
     """Seconds between two looks at the source."""
     nightly_cron: str = "0 3 * * *"
+    weekly_cron: str = "0 5 * * 0"
     timezone: str = "UTC"
     keep_retired: int = Field(2, ge=1)
     """Retired generations kept for rollback."""
@@ -235,29 +236,33 @@ def load_settings(
     config = find_config()
     data: dict[str, Any] = _read_toml(config) if config else {}
     anchor = config.parent if config else Path.cwd()
+    tables = data.get("collections", {})
+    if not isinstance(data.get("home", ""), str) or not isinstance(tables, dict):
+        return _validated(data, config)  # raises: what follows works on these two before they are validated
     home = Path(os.environ.get("RAG_HOME") or data.get("home") or ".rag").expanduser()
     data["home"] = home = home if home.is_absolute() else (Path.cwd() if os.environ.get("RAG_HOME") else anchor) / home
     if os.environ.get("RAG_POSTGRES_URL"):
         data["postgres_url"] = os.environ["RAG_POSTGRES_URL"]
 
     remembered = _read_remembered(home)
+    collections: dict[str, Any] = tables | {n: {"source": p} for n, p in remembered.items() if n not in tables}
     named_source = source or os.environ.get("RAG_SOURCE")
+    name = collection or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
     if named_source:
-        name = collection or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
         path = Path(named_source).expanduser().absolute()
-        configured = data.get("collections", {}).get(name)
-        if configured is None and remember and remembered.get(name) != str(path):
-            remembered[name] = str(path)
-            _write_remembered(home, remembered)
-        remembered[name] = str(path)
-        if configured is not None:
-            data["collections"] = {**data["collections"], name: {**configured, "source": path}}
-    collections = dict(data.get("collections", {}))
-    for name, path_text in remembered.items():
-        collections.setdefault(name, {"source": path_text})
-    data["collections"] = {name: _anchored(value, anchor) for name, value in collections.items()}
+        configured = tables.get(name, {})
+        collections[name] = {**configured, "source": path} if isinstance(configured, dict) else configured
+        remembered = remembered if name in tables else {**remembered, name: str(path)}
+    data["collections"] = {key: _anchored(value, anchor) for key, value in collections.items()}
     if isinstance(data.get("answers"), dict):
         data["answers"] = _anchored(data["answers"], anchor)
+    settings = _validated(data, config)
+    if named_source and remember and remembered != _read_remembered(home):
+        _write_remembered(home, remembered)
+    return settings
+
+
+def _validated(data: Mapping[str, Any], config: Path | None) -> Settings:
     try:
         return Settings(**data)
     except ValidationError as error:

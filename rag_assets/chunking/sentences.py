@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 - punctuation that looks like ASCII is the subject here
+
 """Where sentences begin and end, in any language, without a model.
 
 A rule-based splitter: good enough to cut chunks and to quote answers, linear in the length of the text, and it errs

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,70 @@ def rollback(source: Path | None, collection: str | None, as_json: bool) -> None
             emit({"live": done.live.name, "previous": done.previous.name if done.previous else None})
         else:
             click.echo(f"{done.live.name} is live again (was {done.previous.name if done.previous else 'nothing'}).")
+
+
+@main.command()
+@common
+def promote(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Make the evaluated generation of the present configuration live, if it passed its gates."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.evaluation.publishing import promote_target
+
+        done = promote_target(runtime, name, who="rag-assets promote")
+        if as_json:
+            emit({"live": done.live.name, "changed": done.changed})
+        else:
+            click.echo(f"{done.live.name} is live{'' if done.changed else ' already'}.")
+
+
+@main.command()
+@common
+@click.argument("document")
+@click.option("--undo", is_flag=True, help="Let a forgotten document back in with the next sync.")
+def forget(source: Path | None, collection: str | None, as_json: bool, document: str, undo: bool) -> None:
+    """Remove DOCUMENT (its path as `search` shows it) from every table, generation and cache, and show the evidence."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing.forgetting import forget as forget_document
+        from rag_assets.indexing.forgetting import remember
+
+        if undo:
+            allowed = remember(runtime, name, document)
+            emit({"document": document, "allowed_again": allowed}) if as_json else click.echo(
+                f"{document} {'is let back in with the next sync' if allowed else 'was not forgotten'}."
+            )
+            return
+        done = forget_document(runtime, name, document)
+        if as_json:
+            emit(asdict(done))
+            return
+        rows(f"{document} is forgotten", ("table", "rows removed", "rows left"),
+             [(table, count, done.left.get(table, 0)) for table, count in done.removed.items()])  # fmt: skip
+        click.echo(f"{done.evaluations} stored evaluations blacked out, {len(done.reports)} reports deleted.")
+        if done.still_in_source:
+            click.echo("The file is still in the source; it stays out of the index until `forget --undo`.")
+
+
+@main.command()
+@common
+def reconcile(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Compare the live index with the ledger, row by row, both ways, and repair what differs."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing.reconcile import reconcile_live
+
+        found = reconcile_live(runtime, name)
+        if found is None:
+            raise RagAssetsError(f"Collection {name!r} has no live index yet. Run `rag-assets sync` first.")
+        if as_json:
+            emit({"generation": found.generation.name, "before": asdict(found.before), "after": asdict(found.after),
+                  "repaired_documents": found.repaired_documents, "rebuilt_index": found.rebuilt_index})  # fmt: skip
+            return
+        before = found.before
+        click.echo(
+            f"{found.generation.name}: {before.rows:,} rows; {before.missing} missing, {before.extra} extra, {before.wrong} wrong, "
+            f"{before.unreachable} unreachable, {before.stale_documents} documents behind"
+        )
+        if found.repaired_documents or found.rebuilt_index:
+            click.echo(f"repaired {found.repaired_documents} documents; {found.after.faults} faults left")
 
 
 @main.command()

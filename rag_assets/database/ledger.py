@@ -189,3 +189,9 @@ def problems(connection: Connection, collection: str) -> list[tuple[str, str]]:
         "SELECT uri, reason FROM listing_problem WHERE collection = %s ORDER BY uri", (collection,)
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
+
+
+def forgotten(connection: Connection, collection: str) -> set[str]:
+    """Ids of the documents a person had removed."""
+    rows = connection.execute("SELECT doc_id FROM forgotten WHERE collection = %s", (collection,)).fetchall()
+    return {row[0] for row in rows}

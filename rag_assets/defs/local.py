@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from dagster import DagsterInstance
 from dagster._core.errors import DagsterAssetCheckFailedError
 
 from rag_assets.definitions import INDEX_JOB, SHARD_JOB, build_definitions
@@ -17,9 +18,10 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 class LocalRunner:
     """Materializes assets in this process; the runs appear in the Dagster UI like any other."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, instance: DagsterInstance | None = None) -> None:
+        """``instance`` None: the project's own, opened from its settings."""
         self._runtime = runtime
-        self._instance = open_instance(runtime.settings)
+        self._instance = instance or open_instance(runtime.settings)
         self._definitions = build_definitions(runtime=runtime)
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 

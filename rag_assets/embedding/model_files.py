@@ -73,9 +73,14 @@ def files_hash(folder: Path) -> str:
     paths = sorted({path for pattern in DECISIVE for path in folder.glob(pattern) if path.is_file()})
     for path in paths:
         digest.update(path.relative_to(folder).as_posix().encode("utf-8"))
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+        digest.update(bytes.fromhex(file_hash(path)))
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """The digest of one file's content, as 32 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

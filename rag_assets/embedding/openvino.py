@@ -6,7 +6,6 @@ The model is converted once (``openvino_cache``); after that neither PyTorch nor
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +90,18 @@ class OpenVinoEmbedder(LocalModelEmbedder):
             return _LOADED[key]
 
     def _encode(self, texts: Sequence[str], kind: TextKind) -> Vectors:
+        model = self._model
+        try:
+            return self.encode_with(model, texts, kind)
+        except RuntimeError as error:
+            raise self._failed("run", error) from error
+
+    def encode_with(self, model: HiddenStates, texts: Sequence[str], kind: TextKind) -> Vectors:
+        """Pooled vectors by another copy of the same model, of any length, (len(texts), dimension), in order.
+
+        Raises:
+            RuntimeError: inference failed.
+        """
         prompt = self._pipeline.query_prompt if kind == "query" else self._pipeline.document_prompt
         vectors = np.empty((len(texts), self.dimension), np.float32)
 
@@ -98,10 +109,7 @@ class OpenVinoEmbedder(LocalModelEmbedder):
             vectors[batch.rows] = pool(states, batch.mask, self._pipeline.pooling)
 
         prompted = [prompt + text for text in texts] if prompt else texts
-        try:
-            self._model.run(prompted, self._truncating_tokenizer, keep, self._batch_size)
-        except RuntimeError as error:
-            raise self._failed("run", error) from error
+        model.run(prompted, self._truncating_tokenizer, keep, self._batch_size)
         return vectors
 
     def _failed(self, step: str, error: Exception) -> RagAssetsError:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rag_assets.embedding.model_files import read_json
-from rag_assets.embedding.openvino_runtime import Batch, HiddenStates, import_openvino
-from rag_assets.embedding.pipeline import pool, read_pipeline
-from rag_assets.models import Vectors
+from rag_assets.embedding.openvino import OpenVinoEmbedder
+from rag_assets.embedding.openvino_runtime import HiddenStates, import_openvino
+from rag_assets.settings import EmbedderSettings
 
 SAMPLES = (
     "The seal of a hydraulic pump must be replaced every 2,000 operating hours.",
@@ -52,7 +51,9 @@ def convert(folder: Path, xml: Path) -> None:
         )
     # Weights stay float32: halving them would also round what is computed in float32.
     openvino.save_model(converted, str(xml), compress_to_fp16=False)
-    cosine = float((reference * _vectors(folder, xml, model.max_seq_length)).sum(axis=1).min())
+    embedder = OpenVinoEmbedder(EmbedderSettings(model=str(folder)))
+    vectors = embedder.encode_with(HiddenStates(xml, "float32"), SAMPLES, "document")
+    cosine = float(((vectors * reference).sum(axis=1) / np.linalg.norm(vectors, axis=1)).min())
     if not cosine >= MIN_COSINE:
         raise RuntimeError(f"its vectors differ from those of sentence-transformers (cosine {cosine:.4f}).")
 
@@ -73,4 +74,7 @@ def _last_hidden_state_of(encoder: Any) -> Any:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    except Exception as error:
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}")

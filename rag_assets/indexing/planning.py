@@ -35,7 +35,7 @@ def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_
         ConfigurationError: unknown collection, or its source is missing or not a folder.
     """
     settings = runtime.settings.collection(collection)
-    listing = list_folder(settings.source, settings.exclude)
+    listing = _without_forgotten(runtime, collection, list_folder(settings.source, settings.exclude))
     target = runtime.target(collection)
     with runtime.database.transaction(snapshot=True) as connection:
         have = ledger.read_have(connection, collection, runtime.chunker_fp(collection), target.id if target else None)
@@ -61,6 +61,18 @@ def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_
         *(SkippedFile(path, uris[path], reason, unreadable=True) for path, reason in unreadable.items()),
     )
     return Planned(made, listing, have, problems)
+
+
+def _without_forgotten(runtime: Runtime, collection: str, listing: Listing) -> Listing:
+    """The listing without the files a person had removed from the index; they are shown as skipped."""
+    with runtime.database.transaction() as connection:
+        forgotten = ledger.forgotten(connection, collection)
+    if not forgotten:
+        return listing
+    kept = tuple(file for file in listing.files if document_id(collection, file.path) not in forgotten)
+    reason = "was forgotten on request; `rag-assets forget --undo` lets it back"
+    dropped = tuple(SkippedFile(file.path, file.uri, reason) for file in set(listing.files) - set(kept))
+    return Listing(kept, (*listing.skipped, *sorted(dropped, key=lambda item: item.path)), listing.complete)
 
 
 def note_listing(runtime: Runtime, planned: Planned) -> None:

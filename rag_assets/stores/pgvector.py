@@ -155,6 +155,12 @@ def build_index(connection: Connection, generation: Generation, settings: IndexS
     return True
 
 
+def rebuild_index(connection: Connection, generation: Generation) -> None:
+    """Build the HNSW graph again from the rows. Readers wait while it is built: use it for a damaged graph only."""
+    connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
+    connection.execute(sql.SQL("REINDEX INDEX {}").format(_index(generation)))
+
+
 def has_index(connection: Connection, generation: Generation) -> bool:
     """True when the generation has a valid HNSW index."""
     row = connection.execute(

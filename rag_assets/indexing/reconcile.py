@@ -1,0 +1,89 @@
+"""``reconcile``: compare the real index with the ledger, both ways, and repair what differs in one go.
+
+The ledger can only be wrong about the index if something other than this project wrote to the database, or a fault we do
+not know of; this is how either is found, and how it ends.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from rag_assets.database import generations
+from rag_assets.database.generations import Generation
+from rag_assets.database.ledger import Connection
+from rag_assets.indexing.integrity import Integrity, inspect
+from rag_assets.runtime import Runtime
+from rag_assets.stores import pgvector
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What was wrong with a generation, and what is wrong with it after the repair."""
+
+    generation: Generation
+    before: Integrity
+    after: Integrity
+    repaired_documents: int
+    """Documents whose rows were written again from their chunks and vectors."""
+    rebuilt_index: bool
+    """True when the HNSW graph was built again because rows could not be reached through it."""
+
+
+# Documents with any row that is missing, extra or different. Extra rows may belong to no document at all.
+_SUSPECT = """
+    SELECT k.doc_id FROM chunked k JOIN chunk c USING (chunker_fp, doc_id)
+    LEFT JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
+    LEFT JOIN {table} e ON e.chunk_id = c.chunk_id
+    WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s
+      AND (e.chunk_id IS NULL OR e.text <> c.text OR e.text_hash <> c.text_hash OR e.doc_id <> c.doc_id
+           OR e.embedding <> v.vector::halfvec)
+    UNION
+    SELECT e.doc_id FROM {table} e
+    WHERE NOT EXISTS (SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
+"""
+
+
+def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
+    """Make a generation's rows equal to the chunks and vectors the ledger holds; documents that are behind stay a sync's work.
+
+    Rows of suspect documents are deleted and written again in one transaction, so readers see the old rows or the new
+    ones. Chunks without a vector are left for the next sync, which embeds them.
+    """
+    before = inspect(runtime, generation)
+    repaired, rebuilt = 0, False
+    if before.missing or before.extra or before.wrong:
+        with runtime.database.transaction() as connection:
+            repaired = _rewrite(connection, generation)
+    if before.unreachable:
+        with runtime.database.transaction() as connection:
+            pgvector.rebuild_index(connection, generation)
+        rebuilt = True
+    after = inspect(runtime, generation) if repaired or rebuilt else before
+    return Reconciliation(generation, before, after, repaired, rebuilt)
+
+
+def _rewrite(connection: Connection, generation: Generation) -> int:
+    parameters = {
+        "collection": generation.collection,
+        "chunker": generation.key.chunker_fp,
+        "embedder": generation.key.embedder_fp,
+    }
+    table = pgvector.table(generation)
+    rows = connection.execute(sql.SQL(_SUSPECT).format(table=table), parameters).fetchall()
+    suspects = [row[0] for row in rows]
+    connection.execute(sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s)").format(table), (suspects,))
+    pgvector.apply(connection, generation, suspects)
+    # What the generation is noted to hold must be what it holds: a suspect without chunks is not in it.
+    connection.execute(
+        "DELETE FROM indexed i WHERE generation_id = %s AND doc_id = ANY(%s)"
+        " AND NOT EXISTS (SELECT 1 FROM document d WHERE d.doc_id = i.doc_id)",
+        (generation.id, suspects),
+    )
+    return len(suspects)
+
+
+def reconcile_live(runtime: Runtime, collection: str) -> Reconciliation | None:
+    """Reconcile what answers queries; None when nothing is live."""
+    with runtime.database.transaction() as connection:
+        live = generations.live(connection, collection)
+    return reconcile(runtime, live) if live else None

@@ -1,0 +1,77 @@
+"""Migrations on a real server: each once, in order, whole or not at all, and never backwards."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from rag_assets.database.migrate import migrate, migrations
+from rag_assets.errors import RagAssetsError
+
+
+@pytest.fixture
+def empty_url(postgres_server: str, postgres_url: str) -> Iterator[str]:
+    """A database without our schema."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA rag CASCADE")
+        connection.execute("DROP EXTENSION IF EXISTS vector CASCADE")
+    yield postgres_url
+
+
+def tables(connection: psycopg.Connection) -> set[str]:
+    rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'rag'").fetchall()
+    return {row[0] for row in rows}
+
+
+def test_an_empty_database_gets_every_migration_in_order_and_a_second_run_does_nothing(empty_url: str) -> None:
+    with psycopg.connect(empty_url) as connection:
+        assert migrate(connection) == [name for _, name, _ in migrations()]
+        assert {"source_file", "document", "chunk", "embedding", "generation", "index_entry"} <= tables(connection)
+        assert migrate(connection) == []
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [number for number, _, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
+    applied: list[list[str]] = []
+
+    def start() -> None:
+        with psycopg.connect(empty_url) as connection:
+            applied.append(migrate(connection))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(applied) == [[], [], [], [name for _, name, _ in migrations()]]
+
+
+def test_a_database_of_a_newer_release_is_refused_and_left_alone(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO rag.migration VALUES (9999, '9999_future.sql')")
+        with pytest.raises(RagAssetsError, match="has migration 9999, which this release does not know"):
+            migrate(connection)
+        assert "source_file" in tables(connection)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA rag")
+        # In the way of the last table of the first migration.
+        connection.execute("CREATE TABLE rag.throughput (x int)")
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            migrate(connection)
+        assert tables(connection) == {"throughput"}
+        connection.execute("DROP TABLE rag.throughput")
+        assert migrate(connection) == [name for _, name, _ in migrations()]
+
+
+def test_data_survives_another_start(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("INSERT INTO rag.collection (name) VALUES ('kept')")
+        migrate(connection)
+        assert connection.execute("SELECT name FROM rag.collection").fetchall() == [("kept",)]
