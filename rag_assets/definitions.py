@@ -5,11 +5,12 @@ import warnings
 import dagster as dg
 
 from rag_assets.defs.automation import document_changes, schedules
-from rag_assets.defs.index_assets import INDEX_ASSETS, index_assets
+from rag_assets.defs.index_assets import INDEX_ASSETS, INDEX_JOB, index_assets
+from rag_assets.defs.local import LocalRunner
 from rag_assets.defs.operations import operation_jobs
 from rag_assets.defs.partitions import collection_partitions, shard_partitions
 from rag_assets.defs.resources import shared_runtime
-from rag_assets.defs.shard_assets import SHARD_ASSETS, shard_assets, source_spec
+from rag_assets.defs.shard_assets import SHARD_ASSETS, SHARD_JOB, shard_assets, source_spec
 from rag_assets.indexing.sync import Runner
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings, load_settings
@@ -17,9 +18,6 @@ from rag_assets.settings import Settings, load_settings
 # Partitioned checks and the shard-to-collection mapping are marked preview and beta; both are pinned and tested here.
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
-SHARD_JOB = "update_shard"
-INDEX_JOB = "publish_index"
 
 
 def build_definitions(settings: Settings | None = None, *, runtime: Runtime | None = None) -> dg.Definitions:
@@ -63,10 +61,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
 
 
 def _local_runner(runtime: Runtime, instance: dg.DagsterInstance) -> Runner:
-    # The runner loads these definitions in turn, so it can't be imported before they exist.
-    from rag_assets.defs.local import LocalRunner
-
-    return LocalRunner(runtime, instance)
+    return LocalRunner(runtime, build_definitions(runtime=runtime), instance)
 
 
 defs = build_definitions()

@@ -4,13 +4,15 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.generation.extractive import OFFLINE_NAME
+from rag_assets.models import Vectors
 from rag_assets.settings import Settings, find_config, load_settings
 
 State = Literal["ok", "warning", "broken"]
@@ -122,7 +124,14 @@ def _source_of(name: str) -> Callable[[Settings], tuple[State, str]]:
 
 
 def _answers(settings: Settings) -> tuple[State, str]:
-    where = f"from {settings.answers.models}" if settings.answers.models else "offline, nothing to configure"
-    if settings.answers.models is not None and not settings.answers.models.is_file():
-        return "broken", f"answers.models names {settings.answers.models}, which does not exist"
-    return "ok", f"{settings.answers.model} ({where})"
+    answers = settings.answers
+    if answers.models is None and answers.model == OFFLINE_NAME:
+        return "ok", f"{answers.model} (offline, nothing to configure)"
+    from rag_assets.generation.router import build_router
+
+    build_router(answers, _no_embedding)
+    return "ok", f"{answers.model} (from {answers.models}; whether it answers, only a question shows)"
+
+
+def _no_embedding(texts: Sequence[str]) -> Vectors:
+    raise AssertionError("making a router embeds nothing")

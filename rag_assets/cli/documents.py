@@ -1,12 +1,13 @@
 """``plan``, ``sync`` and ``status``: what the index is made of."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_assets.cli.main import common, fail, main, reporting, working
+from rag_assets.cli.main import common, fail, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 """Rows of a list that are printed; --json has them all."""
+_NAMED_EACH = 3
+"""Files named one by one for the same reason."""
 
 
 @main.command()
@@ -33,7 +36,7 @@ def plan(source: Path | None, collection: str | None, as_json: bool, verify: boo
             emit({"collection": name, **asdict(found)})
             return
         if planned.plan.is_empty and not found.withheld and not found.reasons:
-            click.echo(f"{name}: nothing to do; {planned.plan.unchanged:,} documents are up to date.")
+            click.echo(f"{name}: nothing to do; {found.documents['unchanged']:,} documents are up to date.")
             return
         click.echo(f"{name}: a sync would")
         for reason in found.reasons:
@@ -57,35 +60,55 @@ def plan(source: Path | None, collection: str | None, as_json: bool, verify: boo
 @click.option("--allow-mass-delete", is_flag=True, help="Confirm that documents that vanished all at once are gone.")
 def sync(source: Path | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool) -> None:
     """Bring the index up to date: plan, update the dirty shards, check, promote."""
-    with reporting(as_json), working(source, collection, as_json=as_json, remember=True) as (runtime, name, bars):
-        report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete)
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
+        report = run_sync(
+            runtime,
+            name,
+            verify=verify,
+            allow_mass_delete=allow_mass_delete,
+            # A mistyped folder must not become the one that later commands use.
+            accepted=lambda: remember_source(source, name),
+        )
         bars.__exit__(None, None, None)
+        problem = report.refused or _withheld(report)
         if as_json:
-            emit(asdict(report))
+            emit({**asdict(report), **({"error": problem, "exit_code": 3} if problem else {})})
         else:
             print_sync(report)
-        if report.refused:
-            fail(report.refused, 3, False)
-        if report.withheld:
-            fail(
-                f"{len(report.withheld)} of the indexed documents vanished at once, so none of them was deleted. If they are "
-                "really gone, run it again with --allow-mass-delete; if this is another folder, give it its own "
-                "--collection NAME.",
-                3,
-                False,
-            )
+        if problem:
+            fail(problem, 3, False)
 
 
-def run_sync(runtime: "Runtime", collection: str, *, verify: bool = False, allow_mass_delete: bool = False) -> Any:
+def _withheld(report: Any) -> str | None:
+    """What the mass-delete guard has to say, if it held anything back."""
+    if not report.withheld:
+        return None
+    return (
+        f"{len(report.withheld):,} of the indexed documents vanished at once, so none of them was deleted. If they are really "
+        "gone, run it again with --allow-mass-delete; if this is another folder, give it its own --collection NAME."
+    )
+
+
+def run_sync(
+    runtime: "Runtime",
+    collection: str,
+    *,
+    verify: bool = False,
+    allow_mass_delete: bool = False,
+    accepted: Callable[[], None] = lambda: None,
+) -> Any:
     """A sync whose runs are Dagster runs in this process; Dagster is imported only when there is something to run."""
     from rag_assets.indexing.sync import sync as bring_up_to_date
 
     def runner() -> Any:
+        from rag_assets.definitions import build_definitions
         from rag_assets.defs.local import LocalRunner
 
-        return LocalRunner(runtime)
+        return LocalRunner(runtime, build_definitions(runtime=runtime))
 
-    return bring_up_to_date(runtime, collection, runner, verify=verify, allow_mass_delete=allow_mass_delete)
+    return bring_up_to_date(
+        runtime, collection, runner, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted
+    )
 
 
 def print_sync(report: Any) -> None:
@@ -136,11 +159,32 @@ def _print_collection(item: dict[str, Any]) -> None:
     )
     if item["generations"]:
         columns = ("generation", "state", "chunks", "bytes", "promoted", "reason")
-        rows("generations", columns, [[row[column] for column in columns] for row in item["generations"]])
+        rows(
+            "generations",
+            columns,
+            [[_readable(column, row[column]) for column in columns] for row in item["generations"]],
+        )
     if item["quarantined"]:
-        listed = [(row["document"], row["reason"]) for row in item["quarantined"][:_SHOWN]]
-        rows("not indexed", ("document", "reason"), listed)
-        _more(len(item["quarantined"]))
+        listed = _by_reason(item["quarantined"])
+        rows("not indexed", ("document", "reason"), listed[:_SHOWN])
+        _more(len(listed))
+
+
+def _readable(column: str, value: Any) -> Any:
+    return value[:16].replace("T", " ") if column == "promoted" and value else value
+
+
+def _by_reason(quarantined: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """(document, reason), rare reasons first; of many files with one reason only the first is named."""
+    groups: dict[str, list[str]] = {}
+    for row in quarantined:
+        groups.setdefault(row["reason"], []).append(row["document"])
+    listed = []
+    for reason, documents in sorted(groups.items(), key=lambda group: len(group[1])):
+        if len(documents) > _NAMED_EACH:
+            documents = [f"{documents[0]} and {len(documents) - 1:,} more"]
+        listed += [(document, reason) for document in documents]
+    return listed
 
 
 def _more(total: int) -> None:

@@ -1,6 +1,7 @@
 """The command group, its common options, and how errors become exit codes."""
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,21 @@ from rag_assets.errors import RagAssetsError
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Group(click.Group):
+    """Commands whose ``--json`` holds for usage errors, too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command named; click itself prints the usage and ends with 2."""
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if as_json:
+                emit({"error": error.format_message(), "exit_code": error.exit_code})
+            raise
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="rag-assets")
 def main() -> None:
     """Keep a vector index of a team's documents true, fast and proven.
@@ -51,6 +66,13 @@ def reporting(as_json: bool) -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        fail(f"{error}. What was finished is kept; correct that and run the command again.", 1, as_json)
+    except Exception as error:
+        # A mistake of ours: people get the traceback, scripts still get their object.
+        if as_json:
+            emit({"error": f"{type(error).__name__}: {error}", "exit_code": 1})
+        raise
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -66,17 +88,23 @@ def fail(message: str, code: int, as_json: bool) -> NoReturn:
 
 
 @contextmanager
-def working(
-    source: Path | None, collection: str | None, *, as_json: bool, remember: bool = False
-) -> Iterator[tuple[Any, str, ProgressBars]]:
+def working(source: Path | None, collection: str | None, *, as_json: bool) -> Iterator[tuple[Any, str, ProgressBars]]:
     """A runtime with progress bars, and the name of the collection the command is about."""
     from rag_assets.runtime import Runtime
     from rag_assets.settings import load_settings
 
-    settings = load_settings(source=source, collection=collection, remember=remember)
+    collection = collection or os.environ.get("RAG_COLLECTION")
+    settings = load_settings(source=source, collection=collection)
     name = settings.target(collection)
     with ProgressBars(quiet=as_json) as bars, Runtime(settings, progress=bars, report=bars.say) as runtime:
         yield runtime, name, bars
+
+
+def remember_source(source: Path | None, collection: str) -> None:
+    """Let later commands, and the Dagster UI, know the folder this command was given."""
+    from rag_assets.settings import load_settings
+
+    load_settings(source=source, collection=collection, remember=True)
 
 
 from rag_assets.cli import documents, operations, questions  # noqa: E402  (they register their commands on `main`)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from rag_assets.cli.documents import print_sync, run_sync
-from rag_assets.cli.main import common, main, reporting, working
+from rag_assets.cli.main import common, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
 from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 
@@ -34,10 +34,11 @@ _DEMO_QUESTIONS = (
 @click.option("--no-browser", is_flag=True, help="Do not open a browser window.")
 def up(source: Path | None, collection: str | None, as_json: bool, port: int, no_browser: bool) -> None:
     """Run everything until Ctrl-C: PostgreSQL, the Dagster UI and its daemon."""
-    with reporting(as_json), working(source, collection, as_json=as_json, remember=True) as (runtime, _, bars):
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.defs.instance import WORKSPACE_FILE, prepare_home
 
         _refuse_used(port)
+        _remember_folder(runtime, source, name)
         _ = runtime.database
         home = prepare_home(runtime.settings)
         environment = {
@@ -62,6 +63,15 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
             _stop(process)
         if code:
             raise RagAssetsError(f"The Dagster UI ended with code {code}; what it printed is above.")
+
+
+def _remember_folder(runtime: Any, source: Path | None, name: str) -> None:
+    """The UI's own processes read the settings anew. A folder that can't be listed is refused, not remembered."""
+    from rag_assets.documents.source import list_folder
+
+    if source is not None:
+        list_folder(source, runtime.settings.collection(name).exclude)
+        remember_source(source, name)
 
 
 def _refuse_used(port: int) -> None:

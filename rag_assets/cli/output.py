@@ -21,6 +21,8 @@ _STEPS = {
     "compare with exact search": "Comparing with exact search",
     "answer": "Answering golden questions",
 }
+_PIPE_WIDTH = 4096
+"""Columns of a table that is not read on a terminal: more than any row needs; tables are as wide as their content."""
 _LOG_SECONDS = 5.0
 """Where there is no terminal, a long step prints a line this often."""
 
@@ -92,8 +94,9 @@ class ProgressBars:
             self._spoke[step] = now
         elapsed = max(now - started, 1e-3)
         rate = done / elapsed
+        speed = f"{rate:.1f}/s" if rate >= 1 or not rate else f"{1 / rate:.0f} s each"
         left = f", {(total - done) / rate:.0f} s left" if total and rate > 0 and done < total else ""
-        click.echo(f"{label}: {done}/{total or '?'} ({rate:.1f}/s{left})", err=True)
+        click.echo(f"{label}: {done}/{total or '?'} ({speed}{left})", err=True)
 
 
 def _rich_progress() -> Any:
@@ -138,7 +141,8 @@ def rows(title: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) ->
         shown.add_row(
             *(Text("" if value is None else f"{value:,}" if isinstance(value, int) else str(value)) for value in row)
         )
-    Console(soft_wrap=False).print(shown)
+    # In a pipe a row is a line, so that grep and awk see whole names and reasons.
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(shown)
 
 
 def excerpt(text: str, length: int = 220) -> str:

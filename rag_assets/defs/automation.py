@@ -141,12 +141,15 @@ def schedules(settings: Settings, nightly: dg.JobDefinition, weekly: dg.JobDefin
 
     return [
         per_collection(
-            "nightly",
+            "nightly_reindex",
             nightly,
             settings.sync.nightly_cron,
             "Full-hash verification, re-index, evaluation, promotion behind the gates, report.",
         ),
         per_collection(
-            "weekly", weekly, settings.sync.weekly_cron, "Compares the live index with the ledger and repairs it."
+            "weekly_reconcile",
+            weekly,
+            settings.sync.weekly_cron,
+            "Compares the live index with the ledger and repairs it.",
         ),
     ]

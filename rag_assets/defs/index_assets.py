@@ -19,6 +19,7 @@ from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
 
 GROUP = "index"
+INDEX_JOB = "publish_index"
 INDEX_ASSETS = ("hnsw_index", "retrieval_evaluation", "answer_evaluation", "live_index", "evaluation_report")
 STRUCTURAL = {
     "not_empty": "The index holds at least one chunk.",

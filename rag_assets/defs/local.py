@@ -3,12 +3,13 @@
 import logging
 from typing import Any
 
-from dagster import DagsterInstance
-from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster import DagsterInstance, Definitions
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 
-from rag_assets.definitions import INDEX_JOB, SHARD_JOB, build_definitions
+from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
+from rag_assets.defs.shard_assets import SHARD_JOB
 from rag_assets.errors import GateRefused, RagAssetsError
 from rag_assets.runtime import Runtime
 
@@ -18,11 +19,11 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 class LocalRunner:
     """Materializes assets in this process; the runs appear in the Dagster UI like any other."""
 
-    def __init__(self, runtime: Runtime, instance: DagsterInstance | None = None) -> None:
-        """``instance`` None: the project's own, opened from its settings."""
+    def __init__(self, runtime: Runtime, definitions: Definitions, instance: DagsterInstance | None = None) -> None:
+        """``definitions`` hold ``runtime``; ``instance`` None: the project's own, opened from its settings."""
         self._runtime = runtime
         self._instance = instance or open_instance(runtime.settings)
-        self._definitions = build_definitions(runtime=runtime)
+        self._definitions = definitions
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
     def update_shard(self, collection: str, shard: int) -> None:
@@ -47,9 +48,13 @@ class LocalRunner:
 
     def _execute(self, job: str, partition: str) -> Any:
         definition = self._definitions.resolve_job_def(job)
-        result = definition.execute_in_process(
-            instance=self._instance, partition_key=partition, run_config=_QUIET, raise_on_error=True
-        )
+        try:
+            result = definition.execute_in_process(
+                instance=self._instance, partition_key=partition, run_config=_QUIET, raise_on_error=True
+            )
+        except DagsterExecutionInterruptedError:
+            # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.
+            raise KeyboardInterrupt from None
         if not result.success:
             raise RagAssetsError(f"The run {result.run_id} of {job} failed. Look at it in the Dagster UI (`make dev`).")
         return result

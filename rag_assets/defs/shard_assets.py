@@ -16,6 +16,7 @@ from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
 
 GROUP = "documents"
+SHARD_JOB = "update_shard"
 SHARD_ASSETS = ("raw_documents", "chunks", "embeddings", "index_entries")
 
 

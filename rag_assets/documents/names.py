@@ -1,5 +1,9 @@
 """Rules about file names: which are documents, which are ignored, and how any name is shown to people."""
 
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+
 SUPPORTED = frozenset(
     {
         ".csv",
@@ -78,3 +82,15 @@ def _shown(char: str) -> str:
     # `\x85` already means the undecodable byte 0x85, so U+0085 has to be spelt `\u0085`.
     code = ord(char)
     return char.encode("unicode_escape").decode("ascii") if code < 0x80 or code > 0xFF else f"\\u{code:04x}"
+
+
+def is_excluded(uri: str, exclude: Sequence[str]) -> bool:
+    """Whether a listing leaves a file out for one of these patterns, be it by a folder above it."""
+    matches = pattern_matcher(exclude)
+    folders = [uri[:end] for end, character in enumerate(uri) if character == "/"]
+    return bool(matches(uri)) or any(matches(folder) or matches(folder + "/") for folder in folders)
+
+
+def pattern_matcher(patterns: Sequence[str]) -> Callable[[str], object]:
+    """A function that tells whether a uri matches one of these fnmatch patterns (``*`` crosses ``/``)."""
+    return re.compile("|".join(map(fnmatch.translate, patterns))).match if patterns else lambda uri: None

@@ -5,10 +5,8 @@ following links, so that nothing outside the root is ever opened, even when a fo
 """
 
 import errno
-import fnmatch
 import hashlib
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rag_assets.documents.names import SUPPORTED, display_uri, is_ignored_file, is_ignored_folder, suffix_of
+from rag_assets.documents.names import (
+    SUPPORTED,
+    display_uri,
+    is_ignored_file,
+    is_ignored_folder,
+    pattern_matcher,
+    suffix_of,
+)
 from rag_assets.errors import ConfigurationError, RagAssetsError, UnparsableDocument
 from rag_assets.fingerprint import hash_bytes
 from rag_assets.models import Listing, SkippedFile, SourceFile
@@ -77,9 +82,7 @@ class _Walk:
 
     def __init__(self, top: bytes, exclude: Sequence[str]) -> None:
         self.top = top
-        self.excluded: Callable[[str], object] = (
-            re.compile("|".join(map(fnmatch.translate, exclude))).match if exclude else lambda uri: None
-        )
+        self.excluded = pattern_matcher(exclude)
         self.files: list[SourceFile] = []
         self.skipped: list[SkippedFile] = []
         self.complete = True

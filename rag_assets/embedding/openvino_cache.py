@@ -21,6 +21,8 @@ from rag_assets.fingerprint import fingerprint
 _FORMAT = 1
 """Raised when a conversion by other rules must replace those in the cache."""
 _XML, _BIN, _NOTE = "model.xml", "model.bin", "files.json"
+_TIMEOUT_SECONDS = 300
+"""Of one conversion. The bundled model takes 8 s, most of it imports."""
 _CURE = 'set embedder.backend = "sentence-transformers" to run it with PyTorch'
 
 
@@ -97,10 +99,26 @@ def _convert_into(place: Path, folder: Path, name: str) -> None:
 
 def _run_conversion(folder: Path, xml: Path, name: str) -> None:
     # In a process of its own: PyTorch and the second copy of the weights are gone when it ends.
+    try:
+        result = _python_module("rag_assets.embedding.openvino_conversion", str(folder), str(xml))
+    except subprocess.TimeoutExpired:
+        raise _not_converted(name, f"it took longer than {_TIMEOUT_SECONDS} s.") from None
+    if result.returncode == 0:
+        return
+    if result.returncode < 0:
+        raise _not_converted(name, f"{signal.Signals(-result.returncode).name} ended it (out of memory?).")
+    raise _not_converted(name, (result.stderr.strip().splitlines() or [f"exit code {result.returncode}."])[-1])
+
+
+def _not_converted(name: str, reason: str) -> RagAssetsError:
+    return RagAssetsError(f"The model {name!r} can't be converted for OpenVINO: {reason} To go on, {_CURE}.")
+
+
+def _python_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     package_root = str(Path(__file__).parents[2])
     path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    result = subprocess.run(
-        [sys.executable, "-m", "rag_assets.embedding.openvino_conversion", str(folder), str(xml)],
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -109,11 +127,5 @@ def _run_conversion(folder: Path, xml: Path, name: str) -> None:
         encoding="utf-8",
         errors="replace",
         check=False,
+        timeout=_TIMEOUT_SECONDS,
     )
-    if result.returncode == 0:
-        return
-    if result.returncode < 0:
-        reason = f"the converting process was ended by {signal.Signals(-result.returncode).name} (out of memory?)"
-    else:
-        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
-    raise RagAssetsError(f"The model {name!r} can't be converted for OpenVINO: {reason} To go on, {_CURE}.")

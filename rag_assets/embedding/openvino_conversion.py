@@ -61,7 +61,7 @@ def convert(folder: Path, xml: Path) -> None:
 def _last_hidden_state_of(encoder: Any) -> Any:
     import torch
 
-    class LastHiddenState(torch.nn.Module):  # type: ignore[misc]  # torch is untyped to us
+    class LastHiddenState(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder

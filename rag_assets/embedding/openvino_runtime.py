@@ -4,6 +4,7 @@ It gives the last hidden states of every token and leaves it to the caller what 
 """
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,21 +85,35 @@ class HiddenStates:
     def run(self, texts: Sequence[str], tokenizer: "Tokenizer", consume: Consume, batch_size: int | None) -> None:
         """Give the hidden states of every text to ``consume``, batch by batch, in no particular order.
 
-        ``consume`` is called from OpenVINO's threads, one call at a time (under the GIL).
-
         Raises:
             RuntimeError: inference failed.
         """
         # Few texts are spread over all streams instead of filling one batch.
         size = min(batch_size or DEFAULT_BATCH, -(-len(texts) // self._streams))
-        queue = self._openvino.AsyncInferQueue(self._compiled, min(self._streams, -(-len(texts) // size)))
-        queue.set_callback(lambda request, batch: consume(batch, request.get_output_tensor(0).data))
+        # Two requests per stream: each has work waiting while a result is consumed here.
+        ahead = min(2 * self._streams, -(-len(texts) // size))
+        idle = [self._compiled.create_infer_request() for _ in range(ahead)]
+        running: deque[tuple[Any, Batch]] = deque()
+        # Not AsyncInferQueue (2026.4): after a callback its threads need the GIL once more, and a compiled model that is
+        # dropped at that moment holds the GIL while it joins them; one process in thirty hung for ever.
         try:
             for batch in _batches(texts, tokenizer, size):
-                queue.start_async([batch.ids, batch.mask], batch)
+                if not idle:
+                    idle.append(_finish(*running.popleft(), consume))
+                request = idle.pop()
+                request.start_async([batch.ids, batch.mask])
+                running.append((request, batch))
+            while running:
+                _finish(*running.popleft(), consume)
         finally:
-            # Also on errors: a queue that is dropped while a callback waits for the GIL never returns.
-            queue.wait_all()
+            for request, _ in running:
+                request.wait()
+
+
+def _finish(request: Any, batch: Batch, consume: Consume) -> Any:
+    request.wait()
+    consume(batch, request.get_output_tensor(0).data)
+    return request
 
 
 def _batches(texts: Sequence[str], tokenizer: "Tokenizer", size: int) -> Iterator[Batch]:
@@ -108,10 +123,10 @@ def _batches(texts: Sequence[str], tokenizer: "Tokenizer", size: int) -> Iterato
         longest_first = sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
         for first in range(0, len(tokens), size):
             rows = longest_first[first : first + size]
-            yield _padded([start + row for row in rows], [tokens[row] for row in rows], tokenizer)
+            yield _padded([start + row for row in rows], [tokens[row] for row in rows])
 
 
-def _padded(rows: list[int], tokens: list[list[int]], tokenizer: "Tokenizer") -> Batch:
+def _padded(rows: list[int], tokens: list[list[int]]) -> Batch:
     length = -(-max(len(ids) for ids in tokens) // _LENGTH_STEP) * _LENGTH_STEP
     shape = (len(tokens), length)
     batch = Batch(rows, np.zeros(shape, np.int64), np.zeros(shape, np.int64))

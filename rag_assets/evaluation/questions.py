@@ -4,6 +4,7 @@ Labels name documents and quotes, never chunks, so they survive re-chunking. A l
 not scored: a renamed document must not look like a search that got worse.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from rag_assets.fingerprint import fingerprint
 _MAX_PROBLEMS = 20
 """Problems listed in one error message: enough to see the pattern, few enough to read."""
 _MAX_VALUE_CHARACTERS = 80
+_TAG = re.compile(r'</?[a-z][\w-]*(?:\s+[\w-]+="[^"]*")*\s*/?>')
+_NOT_IN_WORDS = re.compile(r"[\W_]+")
 _FORMAT = (
     'One JSON object per line: {"id", "question", "answer"?, '
     '"relevant": [{"document", "quote"?, "grade"?}], "filter"?, "kind"?}.'
@@ -190,12 +193,17 @@ def question_set_hash(questions: Sequence[Question]) -> str:
 
 
 def normalise_quote(text: str) -> str:
-    """The form in which quotes are compared: NFKC (ligatures of PDFs), casefolded, runs of white space as one space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """The form in which quotes are compared: its letters and digits alone, in NFKC (ligatures of PDFs), casefolded.
+
+    People copy quotes from the file, and a parser drops what is markup there: emphasis, escapes, tags, hyphenation. Text
+    without any letter or digit keeps its signs, with runs of white space as one space.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _NOT_IN_WORDS.sub("", _TAG.sub("", folded)) or " ".join(folded.split())
 
 
 def quote_in(quote: str, text: str) -> bool:
-    """Whether the words of ``quote`` occur in ``text``, whatever the case and white space. Never for empty quotes."""
+    """Whether the words of ``quote`` occur in ``text``, whatever stands between them. Never for empty quotes."""
     words = normalise_quote(quote)
     return bool(words) and words in normalise_quote(text)
 

@@ -24,8 +24,8 @@ _STALE = """
     ORDER BY d.doc_id
 """
 _GONE = """
-    SELECT c.doc_id FROM chunked c
-    WHERE c.collection = %(collection)s AND c.bucket %% %(shards)s = %(shard)s AND c.chunker_fp = %(chunker)s
+    SELECT DISTINCT c.doc_id FROM chunked c
+    WHERE c.collection = %(collection)s AND c.bucket %% %(shards)s = %(shard)s
       AND NOT EXISTS (SELECT 1 FROM document d WHERE d.doc_id = c.doc_id)
 """
 _OF_SHARD = sql.SQL(
@@ -40,7 +40,7 @@ _SAMPLES = sql.SQL("SELECT s.uri, c.headings, c.tokens, c.text {} ORDER BY s.uri
 
 
 def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
-    """Cut the shard's stale documents; drop the chunks of documents that are gone.
+    """Cut the shard's stale documents; drop the chunks of documents that are gone, whatever they were cut with.
 
     Raises:
         Superseded: another run wrote the shard meanwhile; nothing was written.
@@ -128,7 +128,7 @@ def _drop(connection: Connection, chunker_fp: str, doc_ids: Sequence[str]) -> in
     row: Any = connection.execute(
         "SELECT count(*) FROM chunk WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, list(doc_ids))
     ).fetchone()
-    connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, list(doc_ids)))
+    connection.execute("DELETE FROM chunked WHERE doc_id = ANY(%s)", (list(doc_ids),))
     return int(row[0])
 
 

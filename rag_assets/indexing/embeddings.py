@@ -14,6 +14,7 @@ from psycopg import sql
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
+from rag_assets.models import Embedder
 from rag_assets.runtime import Runtime
 
 BATCH = 256
@@ -61,7 +62,7 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
         texts = dict(rows)
         hashes = [row[0] for row in batch if row[0] in texts]
         began = time.perf_counter()
-        vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder.name)
+        vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
         embedding_seconds += time.perf_counter() - began
         with runtime.database.transaction() as connection:
             _store(connection, embedder.fingerprint, hashes, vectors)
@@ -82,14 +83,18 @@ def _note_throughput(runtime: Runtime, embedder_fp: str, tokens_per_second: floa
         )
 
 
-def checked(vectors: npt.NDArray[np.float32], expected: int, name: str) -> npt.NDArray[np.float32]:
-    """The vectors, if they are what was asked for: ``expected`` finite rows of unit length.
+def checked(vectors: npt.NDArray[np.float32], expected: int, embedder: Embedder) -> npt.NDArray[np.float32]:
+    """The vectors, if they are what was asked for: ``expected`` finite rows of the model's dimension and unit length.
 
     Raises:
         RagAssetsError: naming the model and what is wrong; nothing is stored then.
     """
-    if vectors.ndim != 2 or vectors.shape[0] != expected:
-        raise RagAssetsError(f"The embedder {name!r} returned an array of shape {vectors.shape} for {expected} texts.")
+    name = embedder.name
+    if vectors.shape != (expected, embedder.dimension):
+        raise RagAssetsError(
+            f"The embedder {name!r} returned an array of shape {vectors.shape} for {expected} texts of dimension "
+            f"{embedder.dimension}. Nothing of it was stored."
+        )
     norms = np.linalg.norm(vectors, axis=1)
     if not np.all(np.isfinite(norms)) or np.any(np.abs(norms - 1) > 1e-3):
         raise RagAssetsError(f"The embedder {name!r} returned vectors that are not finite and of unit length.")

@@ -1,8 +1,9 @@
 """From settings to a plan: list the source, look into what seems different, compare with the ledger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rag_assets.database import ledger
+from rag_assets.documents.names import is_excluded
 from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
 from rag_assets.errors import UnparsableDocument
 from rag_assets.fingerprint import document_id
@@ -48,7 +49,15 @@ def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_
         except (FileGone, FileUnreadable, UnparsableDocument) as error:
             unreadable[file.path] = str(error)
         runtime.progress("look", number + 1, len(looked_into))
-    wanted = Wanted(collection, listing, hashes, runtime.parser_fp, runtime.settings.sync.shards, unreadable)
+    # Nothing tells of an excluded file in the listing; without this it would look as if it had vanished.
+    listed = {file.path for file in listing.files}
+    excluded = tuple(
+        SkippedFile(state.path, state.uri, "excluded by a setting")
+        for state in have.files.values()
+        if state.path not in listed and is_excluded(state.uri, settings.exclude)
+    )
+    seen = replace(listing, skipped=(*listing.skipped, *excluded))
+    wanted = Wanted(collection, seen, hashes, runtime.parser_fp, runtime.settings.sync.shards, unreadable)
     made = plan(
         wanted,
         have,

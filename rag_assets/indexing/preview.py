@@ -15,9 +15,9 @@ from rag_assets.database import generations
 from rag_assets.database.ledger import Connection
 from rag_assets.documents.source import FileGone, FileUnreadable, read_file
 from rag_assets.errors import UnparsableDocument
-from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.chunks import read_document
 from rag_assets.indexing.planning import Planned
+from rag_assets.indexing.raw_documents import document_hashes
 from rag_assets.models import ParsedDocument
 from rag_assets.plan import Change, Kind
 from rag_assets.runtime import Runtime
@@ -62,17 +62,18 @@ def preview(runtime: Runtime, planned: Planned) -> Preview:
     step = max(1, -(-len(cut) // EXACT_DOCUMENTS))
     sample = cut[::step]
     tally = _Tally()
-    quarantined: Counter[Kind] = Counter()
+    quarantined: list[Change] = []
     with runtime.database.transaction(snapshot=True) as connection:
         target = generations.find(connection, plan.collection, runtime.key(plan.collection))
         target_id = target.id if target else None
         for number, change in enumerate(sample):
             if not _cut(connection, runtime, plan.collection, change, target_id, tally):
-                quarantined[change.kind] += 1
+                quarantined.append(change)
             runtime.progress("plan", number + 1, len(sample))
         scale = len(cut) / len(sample) if sample else 1
         gone = [c.doc_id for c in plan.changes if c.kind is Kind.REMOVED]
         gone += [c.previous_doc_id for c in plan.changes if c.previous_doc_id]
+        gone += planned.have.orphans
         removed = round(tally.removed * scale) + len(_rows_of(connection, target_id, gone))
         missing = _missing(connection, runtime, tally.texts)
         total = _total(connection, target_id)
@@ -80,18 +81,17 @@ def preview(runtime: Runtime, planned: Planned) -> Preview:
     added, computed = round(tally.added * scale), round(len(missing) * scale)
     tokens = round(sum(missing.values()) * scale)
     counts = plan.counts
-    changed = counts["changed"] - quarantined[Kind.CHANGED] - tally.metadata_only
+    lost = Counter(change.kind for change in quarantined)
     return Preview(
         documents={
-            "added": counts["added"] - quarantined[Kind.ADDED],
-            "changed": changed,
-            "renamed": counts["renamed"],
+            "added": counts["added"] - lost[Kind.ADDED],
+            "changed": counts["changed"] - lost[Kind.CHANGED] - tally.metadata_only,
+            "renamed": counts["renamed"] - lost[Kind.RENAMED],
             "removed": counts["removed"],
             "metadata_only": tally.metadata_only,
-            "reindexed": counts["pending"],
-            "unchanged": plan.unchanged,
-            "quarantined": sum(quarantined.values()) + len(planned.problems)
-            + sum(state.quarantined for state in planned.have.files.values()),
+            "reindexed": counts["pending"] - lost[Kind.PENDING],
+            "unchanged": _unchanged(planned),
+            "quarantined": len(_unusable(planned, quarantined)),
         },
         chunks={"total": total + added - removed, "added": added, "removed": removed},
         embeddings={"computed": computed, "reused": max(0, added - computed)},
@@ -103,6 +103,20 @@ def preview(runtime: Runtime, planned: Planned) -> Preview:
         changes=[{"document": c.uri, "kind": c.kind.value, "reason": c.reason} for c in plan.changes],
         withheld=[change.uri for change in plan.withheld],
     )  # fmt: skip
+
+
+def _unchanged(planned: Planned) -> int:
+    """Parsed documents that no change touches, those that are withheld or can't be seen right now among them."""
+    worked_on = {change.doc_id for change in planned.plan.changes}
+    worked_on |= {change.previous_doc_id for change in planned.plan.changes if change.previous_doc_id}
+    return sum(not state.quarantined and doc_id not in worked_on for doc_id, state in planned.have.files.items())
+
+
+def _unusable(planned: Planned, quarantined: Sequence[Change]) -> set[str]:
+    """Names of the files that would not be indexed."""
+    tried = {change.doc_id for change in planned.plan.changes}
+    still = {state.uri for state in planned.have.files.values() if state.quarantined and state.doc_id not in tried}
+    return still | {change.uri for change in quarantined} | {item.uri for item in planned.problems}
 
 
 def reasons(runtime: Runtime, planned: Planned) -> list[str]:
@@ -139,6 +153,10 @@ def _cut(
 ) -> bool:
     """Count one document; False when it would be quarantined."""
     if change.kind is Kind.PENDING:
+        row = connection.execute("SELECT 1 FROM document WHERE doc_id = %s", (change.doc_id,)).fetchone()
+        if row is None:  # quarantined by a run that did not live to remove its rows
+            tally.removed += len(_rows_of(connection, target_id, [change.doc_id]))
+            return False
         document = read_document(connection, change.doc_id)[0]
     else:
         try:
@@ -161,9 +179,11 @@ def _cut(
 
 
 def _only_metadata(connection: Connection, change: Change, document: ParsedDocument) -> bool:
-    row = connection.execute("SELECT body_hash FROM document WHERE doc_id = %s", (change.doc_id,)).fetchone()
-    elements = [[e.kind, e.text, list(e.headings), e.page] for e in document.elements]
-    return change.kind is Kind.CHANGED and row is not None and row[0] == fingerprint([document.title, elements])
+    row = connection.execute(
+        "SELECT body_hash, document_hash FROM document WHERE doc_id = %s", (change.doc_id,)
+    ).fetchone()
+    body_hash, document_hash = document_hashes(document, change.uri)
+    return row is not None and row[0] == body_hash and row[1] != document_hash
 
 
 def _rows_of(connection: Connection, target_id: int | None, doc_ids: Sequence[str]) -> set[str]:

@@ -123,12 +123,9 @@ def _write(
 
 def _write_document(connection: Connection, collection: str, file: FileOutcome, parsed: ParsedDocument) -> bool:
     """Upsert one parsed document; returns True when only its metadata differs from what was there."""
-    elements = [[e.kind, e.text, list(e.headings), e.page] for e in parsed.elements]
-    body_hash = fingerprint([parsed.title, elements])
-    metadata = dict(parsed.metadata)
+    body_hash, document_hash = document_hashes(parsed, file.uri)
     before = connection.execute("SELECT body_hash, document_hash FROM document WHERE doc_id = %s", (file.doc_id,))
     row = before.fetchone()
-    document_hash = fingerprint([body_hash, metadata, file.uri])
     connection.execute(
         """
         INSERT INTO document (doc_id, collection, bucket, content_hash, parser_fp, title, elements, metadata,
@@ -146,13 +143,23 @@ def _write_document(connection: Connection, collection: str, file: FileOutcome, 
             file.content_hash,
             file.parser_fp,
             parsed.title,
-            Jsonb(elements),
-            Jsonb(metadata),
+            Jsonb(_elements(parsed)),
+            Jsonb(dict(parsed.metadata)),
             body_hash,
             document_hash,
         ),
     )
     return row is not None and row[0] == body_hash and row[1] != document_hash
+
+
+def document_hashes(parsed: ParsedDocument, uri: str) -> tuple[str, str]:
+    """(hash of what chunks are cut from, hash of everything their rows show)."""
+    body_hash = fingerprint([parsed.title, _elements(parsed)])
+    return body_hash, fingerprint([body_hash, dict(parsed.metadata), uri])
+
+
+def _elements(parsed: ParsedDocument) -> list[list[Any]]:
+    return [[e.kind, e.text, list(e.headings), e.page] for e in parsed.elements]
 
 
 def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> list[str]:
@@ -162,7 +169,7 @@ def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> l
     gone = [
         change.doc_id
         for change in plan.of_shard(shard)
-        if change.kind is Kind.REMOVED and (change.excluded or not os.path.lexists(os.path.join(root, change.path)))
+        if change.kind is Kind.REMOVED and (change.excluded or not _is_there(os.path.join(root, change.path)))
     ]
     # A rename's origin: its departure was seen in the listing, its content arrives under another name.
     gone += [
@@ -171,9 +178,14 @@ def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> l
         if change.previous_doc_id is not None
         and change.previous_path is not None
         and shard_of(change.previous_doc_id, shards) == shard
-        and (change.excluded or not os.path.lexists(os.path.join(root, change.previous_path)))
+        and (change.excluded or not _is_there(os.path.join(root, change.previous_path)))
     ]
     return gone
+
+
+def _is_there(path: bytes) -> bool:
+    """Anything but a folder: one that took a file's place is not that file."""
+    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
 
 
 def _result(

@@ -1,7 +1,7 @@
 """``sync``: bring an index up to date. Plan, run the dirty shards, publish what is not live yet."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -72,6 +72,7 @@ def sync(
     *,
     verify: bool = False,
     allow_mass_delete: bool = False,
+    accepted: Callable[[], None] = lambda: None,
 ) -> SyncReport:
     """Make the live index equal to the source under the configuration.
 
@@ -81,6 +82,7 @@ def sync(
         runner: makes the runner; only called when there is something to run.
         verify: hash every file.
         allow_mass_delete: a person confirmed that many documents are gone.
+        accepted: called before any work, once the source is known to hold documents and to be no wholly different one.
 
     Raises:
         ConfigurationError: the source is missing, or holds nothing that could be indexed.
@@ -91,6 +93,8 @@ def sync(
     planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
     note_listing(runtime, planned)
     _refuse_empty(runtime, collection, planned)
+    if not planned.plan.withheld:
+        accepted()
     before = runtime.target(collection)
     shards = shards_to_run(runtime, planned, before)
     running: Runner | None = None
@@ -106,7 +110,6 @@ def sync(
         except GateRefused as error:
             refused = str(error)
         target = runtime.target(collection)
-    runtime.plans.pop(collection, None)
     return _report(
         runtime, planned.plan, runtime.results[first:], target, shards, promoted, refused, time.perf_counter() - started
     )
@@ -142,22 +145,26 @@ def _run_shards(
 ) -> None:
     collection = planned.plan.collection
     runtime.plans[collection] = planned.plan
-    waiting = list(shards)
-    for attempt in range(ATTEMPTS):
-        lost = []
-        for number, shard in enumerate(waiting):
-            try:
-                runner.update_shard(collection, shard)
-            except Superseded:
-                lost.append(shard)
-            runtime.progress("shards", number + 1, len(waiting))
-        if not lost:
-            return
-        if attempt + 1 < ATTEMPTS:
-            runtime.plans[collection] = make_plan(
-                runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete
-            ).plan
-            waiting = lost
+    try:
+        waiting = list(shards)
+        for attempt in range(ATTEMPTS):
+            lost = []
+            for number, shard in enumerate(waiting):
+                try:
+                    runner.update_shard(collection, shard)
+                except Superseded:
+                    lost.append(shard)
+                runtime.progress("shards", number + 1, len(waiting))
+            if not lost:
+                return
+            if attempt + 1 < ATTEMPTS:
+                runtime.plans[collection] = make_plan(
+                    runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete
+                ).plan
+                waiting = lost
+    finally:
+        # Whatever runs next in this process looks for itself.
+        runtime.plans.pop(collection, None)
     raise Superseded(
         f"Shards {lost} of {collection!r} are being written by other runs. Wait for them, or run sync again."
     )
@@ -200,7 +207,11 @@ def _report(
             "unchanged": _documents(runtime, plan.collection) - known,
             "quarantined": len(unusable),
         },
-        chunks={"total": rows, "added": total("chunks", "added"), "removed": total("chunks", "removed")},
+        chunks={
+            "total": rows,
+            "added": total("index_entries", "added"),
+            "removed": total("index_entries", "removed"),
+        },
         embeddings={"computed": computed, "reused": max(0, total("index_entries", "added") - computed)},
         generation={
             "id": target.id if target else None,

@@ -189,7 +189,7 @@ def sample_vectors(connection: Connection, generation: Generation, limit: int) -
     rows = connection.execute(
         sql.SQL("SELECT embedding FROM {} ORDER BY chunk_id LIMIT %s").format(table(generation)), (limit,)
     ).fetchall()
-    return np.asarray([row[0].to_numpy() for row in rows], dtype=np.float32).reshape(len(rows), -1)
+    return np.asarray([row[0].to_numpy() for row in rows], dtype=np.float32).reshape(-1, generation.dimension)
 
 
 def search(
@@ -205,7 +205,8 @@ def search(
     """The ``k`` rows nearest to a unit vector, nearest first; call inside a transaction.
 
     With ``exact`` the index is not used: the reference that recall is measured against. ``filters`` are equalities on
-    payload fields; the index is scanned on until k rows pass them (pgvector's iterative scan, strict order).
+    payload fields; the index is scanned on until k rows pass them (pgvector's iterative scan, strict order), and
+    when it gives up before, every row that passes is compared.
     """
     if exact:
         connection.execute("SET LOCAL enable_indexscan = off")
@@ -226,4 +227,8 @@ def search(
     ).format(column=_typed(generation), table=table(generation), where=where)
     parameters = {"vector": HalfVector(vector), "k": k}
     rows = connection.execute(statement, parameters, binary=True).fetchall()
+    if filters and len(rows) < k and not exact:
+        # The scan ends after hnsw.max_scan_tuples (20,000) rows, or for want of memory: rows behind a rare filter may
+        # lie beyond. Being few, they are compared one by one in less time.
+        return search(connection, generation, vector, k, exact=True, filters=filters)
     return [Row(*row) for row in rows]

@@ -3,8 +3,8 @@
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pypdfium2
 
@@ -18,8 +18,7 @@ LONG_NAME = "n" * 251 + ".txt"
 """255 bytes: as long as a name can be on every usual file system."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """What one file says, and how people see the file's name."""
 
     document: str
@@ -55,6 +54,7 @@ REFUSED: Mapping[str, str] = {
     "outside.txt": "symbolic link to something outside the source",
     "dangling.txt": "does not exist",
     "pipe.txt": "is a pipe",
+    "huge.txt": "over parsing.max_file_mb = 10",
 }
 """Words that the reason of each must have."""
 
@@ -71,7 +71,8 @@ def make_bad_folder(folder: Path) -> None:
     by_document = {sentence.document: sentence.text for sentence in FOUND}
     (folder / "nul.txt").write_text(f"{by_document['nul.txt']}\n\x00Then\x00 they surface.\n", encoding="utf-8")
     (folder / "surrogate.json").write_text(
-        f'{{"broken": "a lone \\ud800 surrogate and \\u0000", "text": "{by_document["surrogate.json"]}"}}', encoding="utf-8"
+        f'{{"broken": "a lone \\ud800 surrogate and \\u0000", "text": "{by_document["surrogate.json"]}"}}',
+        encoding="utf-8",
     )
     (folder / "surrogate.eml").write_bytes(
         b"From: Ann <ann@example.org>\nTo: Bob <bob@example.org>\nSubject: ice \xff\xfe =?utf-8?q?=ED=A0=80?=\n"
@@ -112,3 +113,4 @@ def _make_refused(folder: Path) -> None:
     (folder / "inside-link.txt").symlink_to("good/lighthouse.md")
     (folder / "dangling.txt").symlink_to("nowhere.txt")
     os.mkfifo(folder / "pipe.txt")
+    (folder / "huge.txt").write_text("A line of a very long log file.\n" * 650_000, encoding="utf-8")

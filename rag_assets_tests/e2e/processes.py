@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from rag_assets.database.cluster import existing_cluster
+from rag_assets.database.location import existing_cluster
 
 _PATIENCE = 20.0
 """Seconds until a process that was told to end must have gone."""

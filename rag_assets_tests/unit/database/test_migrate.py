@@ -1,7 +1,9 @@
 """Migrations on a real server: each once, in order, whole or not at all, and never backwards."""
 
 import threading
+import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -11,12 +13,15 @@ from rag_assets.errors import RagAssetsError
 
 
 @pytest.fixture
-def empty_url(postgres_server: str, postgres_url: str) -> Iterator[str]:
-    """A database without our schema."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA rag CASCADE")
-        connection.execute("DROP EXTENSION IF EXISTS vector CASCADE")
-    yield postgres_url
+def empty_url(postgres_server: str) -> Iterator[str]:
+    """URL of a database without our schema."""
+    name = f"empty_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    parts = urlsplit(postgres_server)
+    yield urlunsplit((parts.scheme, parts.netloc, f"/{name}", parts.query, ""))
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def tables(connection: psycopg.Connection) -> set[str]:

@@ -1,0 +1,65 @@
+"""What every embedding backend promises, whatever it computes with."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from rag_assets.embedding import build_embedder
+from rag_assets.models import Embedder
+from rag_assets.settings import EmbedderSettings
+
+TEXTS = ["The seal of the pump is worn.", "x", "", "Größe – naïve", "What the index holds. " * 300]
+
+
+@pytest.fixture(scope="module", params=["openvino", "sentence-transformers"])
+def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+    # The folder the tests of the OpenVINO backend name: a conversion costs 8 s.
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.getbasetemp() / "converted-models"
+        patch.setitem(os.environ, "RAG_MODEL_CACHE", str(folder))
+        yield build_embedder(EmbedderSettings(backend=request.param))
+
+
+def test_vectors_are_float32_of_unit_length_one_per_text(embedder: Embedder) -> None:
+    for vectors in (embedder.embed_documents(TEXTS), embedder.embed_queries(TEXTS)):
+        assert vectors.shape == (len(TEXTS), embedder.dimension)
+        assert vectors.dtype == np.float32
+        assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6
+
+
+def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
+    assert embedder.embed_documents([]).shape == (0, embedder.dimension)
+    assert embedder.embed_queries([]).shape == (0, embedder.dimension)
+
+
+def test_a_text_gets_its_vector_whatever_else_is_in_the_list(embedder: Embedder) -> None:
+    together = embedder.embed_documents(TEXTS)
+    alone = np.concatenate([embedder.embed_documents([text]) for text in reversed(TEXTS)])[::-1]
+
+    assert np.abs(together - alone).max() < 1e-2
+
+
+def test_near_texts_are_nearer_than_others(embedder: Embedder) -> None:
+    question = embedder.embed_queries(["Is the pump's seal worn out?"])[0]
+
+    cosines = embedder.embed_documents(["The seal of the pump is worn.", "Paris is the capital of France."]) @ question
+
+    assert cosines[0] > 0.7 > 0.3 > cosines[1]
+
+
+def test_texts_are_counted_whole_and_read_up_to_the_limit(embedder: Embedder) -> None:
+    assert embedder.count_tokens(["x", ""]) == [3, 2]
+    long = "word " * 1000
+    assert embedder.count_tokens([long]) == [1002]
+    vectors = embedder.embed_documents([long, long + "another ending"])
+    assert np.abs(vectors[0] - vectors[1]).max() < 1e-2
+
+
+def test_a_second_embedder_of_the_same_settings_has_the_same_fingerprints(embedder: Embedder) -> None:
+    settings = EmbedderSettings.model_validate({"backend": getattr(embedder, "backend")})  # noqa: B009
+    again = build_embedder(settings)
+
+    assert (again.fingerprint, again.tokenizer_fingerprint) == (embedder.fingerprint, embedder.tokenizer_fingerprint)
+    assert (again.name, again.max_tokens) == ("all-MiniLM-L6-v2", 256)

@@ -1,0 +1,152 @@
+"""What scripts rely on: every command prints one JSON object of the documented shape, and nothing else, on standard output."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag_assets_tests.e2e.commands import SETTINGS, CommandLine
+
+QUESTIONS = """
+{"id": "leave", "question": "How long is parental leave?", "answer": "fourteen months", "relevant": [{"document": "hr/leave.md", "quote": "up to **fourteen** months"}]}
+{"id": "soup", "question": "On which day is soup served?", "answer": "Tuesdays", "relevant": [{"document": "cafeteria.txt", "quote": "serves soup on Tuesdays"}]}
+{"id": "rail", "question": "Where are rail tickets booked?", "answer": "the travel portal", "relevant": [{"document": "travel.html", "quote": "booked in the travel portal"}]}
+"""
+DOCUMENTS = {
+    "hr/leave.md": "# Leave\n\n## Parents\n\nEvery parent may take up to **fourteen** months of parental leave in total.\n",
+    "cafeteria.txt": "The cafeteria opens at eight and serves soup on Tuesdays.\n",
+    "travel.html": "<html><body><h1>Travel</h1><p>Rail tickets are booked in the travel portal.</p></body></html>",
+    "broken.pdf": "no PDF at all",
+}
+DOCUMENT_COUNTS = {"added", "changed", "renamed", "removed", "metadata_only", "unchanged", "quarantined"}
+
+
+@pytest.fixture(scope="module")
+def indexed(installation: CommandLine) -> "Indexed":
+    """An installation that has planned and synced, with the objects that both printed."""
+    folder = installation.cwd / "documents"
+    for name, text in DOCUMENTS.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (installation.cwd / "questions.jsonl").write_text(QUESTIONS, encoding="utf-8")
+    _configure(installation, max_tokens=256)
+    planned = installation.json("plan")
+    return installation, planned, installation.json("sync")
+
+
+def _configure(installation: CommandLine, max_tokens: int) -> None:
+    (installation.cwd / "rag_assets.toml").write_text(
+        f"{SETTINGS}[chunking]\nmax_tokens = {max_tokens}\n"
+        '[collections.default]\nsource = "documents"\nquestions = "questions.jsonl"\n',
+        encoding="utf-8",
+    )
+
+
+Indexed = tuple[CommandLine, dict[str, Any], dict[str, Any]]
+
+
+def test_sync_reports_what_it_did(indexed: Indexed) -> None:
+    _, _, synced = indexed
+    assert synced["documents"].keys() >= DOCUMENT_COUNTS
+    assert (synced["documents"]["added"], synced["documents"]["quarantined"]) == (3, 1)
+    assert synced["chunks"] == {"total": 3, "added": 3, "removed": 0}
+    assert synced["embeddings"] == {"computed": 3, "reused": 0}
+    generation = synced["generation"]
+    assert (generation["state"], generation["promoted"], type(generation["id"])) == ("live", True, int)
+    assert synced["seconds"].keys() >= {"total", "parse", "chunk", "embed", "load", "index"}
+    assert all(isinstance(value, float) for value in synced["seconds"].values())
+
+
+def test_plan_announces_what_the_sync_then_counts(indexed: Indexed) -> None:
+    _, planned, synced = indexed
+    for group in ("documents", "chunks", "embeddings"):
+        assert planned[group] == synced[group]
+    assert planned["tokens"] > 20
+    assert any("first generation" in reason for reason in planned["reasons"])
+    assert (type(planned["estimated_seconds"]), type(planned["estimated_cost_usd"])) == (float, float)
+
+
+def test_search_prints_hits_with_their_parts_of_the_score(indexed: Indexed) -> None:
+    found = indexed[0].json("search", "how long may parents stay home", "-k", "2")
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2]
+    best = found["hits"][0]
+    assert best["document"] == "hr/leave.md"
+    assert "fourteen months" in best["text"]
+    assert best["scores"].keys() == {"dense", "bm25", "fused", "rerank"}
+    assert 0.3 < best["scores"]["dense"] <= 1
+    assert best["metadata"]["headings"][0] == "Leave"
+    assert isinstance(best["chunk_id"], str)
+    assert found["generation"] == "default#1"
+    assert all(isinstance(value, float) for value in found["milliseconds"].values())
+
+
+def test_ask_prints_an_answer_whose_citations_quote_the_documents(indexed: Indexed) -> None:
+    asked = indexed[0].json("ask", "On which day is soup served?")
+    assert "Tuesdays" in asked["answer"]
+    assert asked["supported"] is True
+    assert asked["citations"][0]["document"] == "cafeteria.txt"
+    assert asked["citations"][0]["quote"] in DOCUMENTS["cafeteria.txt"]
+    assert asked["model"] == "offline-extractive"
+    assert asked["generation"] == "default#1"
+    assert asked["milliseconds"].keys() >= {"embedding", "retrieval", "generation", "total"}
+
+
+def test_status_names_what_is_not_indexed_and_why(indexed: Indexed) -> None:
+    found = indexed[0].json("status")
+    (collection,) = found["collections"]
+    assert (collection["name"], collection["documents"], collection["chunks"]) == ("default", 3, 3)
+    assert collection["live_generation"] == "default#1"
+    assert [row["state"] for row in collection["generations"]] == ["live"]
+    (refused,) = collection["quarantined"]
+    assert refused["document"] == "broken.pdf"
+    assert "damaged" in refused["reason"]
+    assert found["database"]["kind"] == "embedded"
+    assert "MiniLM" in found["embedder"]["model"]
+
+
+def test_evaluate_prints_a_verdict_scores_with_intervals_and_the_report(indexed: Indexed) -> None:
+    found = indexed[0].json("evaluate")
+    assert found["verdict"] == "pass"
+    for metric in ("ndcg@10", "recall@10", "mrr@10"):
+        assert found["retrieval"][metric].keys() >= {"value", "low", "high", "n_valid", "n_total"}
+        assert found["retrieval"][metric]["value"] == 1.0
+    assert found["retrieval"]["ndcg@10"]["n_valid"] == 3
+    # The quote holds Markdown's asterisks, the parsed document does not: labels survive the parser.
+    assert found["invalid_labels"] == []
+    assert found["answers"]["citation_support"]["value"] == 1.0
+    assert found["latency"].keys() >= {"search"}
+    assert Path(found["report"]).read_text(encoding="utf-8").startswith("<!")
+    assert found["fingerprint"]
+
+
+def test_doctor_lists_what_it_looked_at(indexed: Indexed) -> None:
+    found = indexed[0].json("doctor")
+    assert found["ok"] is True
+    assert {row["name"] for row in found["findings"]} >= {"python", "home", "model", "database", "source of default"}
+    assert all(row.keys() == {"name", "state", "text"} for row in found["findings"])
+
+
+def test_text_output_is_for_people(indexed: Indexed) -> None:
+    command = indexed[0]
+    assert command.succeed("sync").out.splitlines()[0] == "default: nothing changed; 3 documents, 0 texts embedded."
+    assert command.succeed("plan").out == "default: nothing to do; 3 documents are up to date.\n"
+    status = command.succeed("status").out
+    assert "default: 3 documents, 3 chunks, live: default#1" in status
+    assert any("broken.pdf" in line and "damaged" in line for line in status.splitlines())
+    assert "1. cafeteria.txt" in command.succeed("search", "soup day").out
+    answer = command.succeed("ask", "Where are rail tickets booked?").out
+    assert "travel portal" in answer
+    assert "[1] travel.html" in answer
+
+
+def test_rollback_makes_the_generation_before_answer_again(indexed: Indexed) -> None:
+    command = indexed[0]
+    refused = command.run("rollback", "--json")
+    assert (refused.code, refused.json["exit_code"]) == (3, 3)
+    _configure(command, max_tokens=20)
+    planned = command.json("plan")
+    assert any("chunking settings" in reason for reason in planned["reasons"])
+    assert command.json("sync")["generation"]["name"] == "default#2"
+    assert command.json("rollback") == {"live": "default#1", "previous": "default#2"}
+    assert command.json("status")["collections"][0]["live_generation"] == "default#1"

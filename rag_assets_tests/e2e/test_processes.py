@@ -1,0 +1,72 @@
+"""Commands that share an installation, and commands that are ended in the middle."""
+
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from rag_assets_tests.e2e.commands import CommandLine, finish
+from rag_assets_tests.e2e.processes import assert_all_end, family
+
+DOCUMENTS = 120
+_PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def command(installation: CommandLine) -> CommandLine:
+    """An installation with a folder that takes some seconds to index."""
+    folder = installation.cwd / "documents"
+    folder.mkdir()
+    for number in range(DOCUMENTS):
+        text = f"# Ship {number}\n\nShip number {number} carries cargo of kind {number * 7} to port {number % 13}.\n"
+        (folder / f"ship-{number}.md").write_text(text, encoding="utf-8")
+    return installation
+
+
+def _wait_until_it_parses(process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + _PATIENCE
+    top = psutil.Process(process.pid)
+    while time.monotonic() < deadline:
+        if any("documents.worker" in " ".join(child.cmdline()) for child in top.children()):
+            return
+        assert process.poll() is None, "the sync ended before it parsed anything"
+        time.sleep(0.05)
+    raise AssertionError("the sync did not begin to parse")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_sync_that_is_ended_says_so_and_leaves_no_process(command: CommandLine, number: signal.Signals) -> None:
+    process = command.start("sync", "--source", "documents", "--json", start_new_session=True)
+    _wait_until_it_parses(process)
+    everyone = family(process.pid, command.home)
+    assert len(everyone) > 2  # itself, a parser and the server, at least
+    process.send_signal(number)
+    ended = finish(process, _PATIENCE)
+    assert ended.code == 1
+    assert ended.json["exit_code"] == 1
+    assert "Interrupted" in ended.json["error"]
+    assert "Interrupted" in ended.err
+    assert_all_end(everyone)
+
+
+def test_two_syncs_at_once_after_that_both_end_well_and_complete_the_index(command: CommandLine) -> None:
+    both = [command.start("sync", "--source", "documents", "--json") for _ in range(2)]
+    for process in both:
+        done = finish(process)
+        assert done.code == 0, done.err
+        assert done.json["generation"]["state"] == "live"
+    (collection,) = command.json("status")["collections"]
+    assert (collection["documents"], collection["chunks"]) == (DOCUMENTS, DOCUMENTS)
+    assert command.json("sync")["shards"] == []
+
+
+def test_a_search_beside_a_sync_answers(command: CommandLine) -> None:
+    (command.cwd / "documents" / "ship-0.md").write_text("# Ship\n\nA ship that carries tulips.\n", encoding="utf-8")
+    syncing = command.start("sync", "--json")
+    searching = command.start("search", "Ship number 77 carries cargo", "-k", "120", "--json")
+    found, synced = finish(searching), finish(syncing)
+    assert (found.code, synced.code) == (0, 0), found.err + synced.err
+    assert found.json["hits"][0]["document"].startswith("ship-")
+    assert synced.json["documents"]["changed"] == 1

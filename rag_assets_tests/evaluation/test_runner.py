@@ -1,0 +1,263 @@
+"""A whole evaluation of a small index, against scores worked out by hand."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.evaluation import publishing, runner, store
+from rag_assets.evaluation.results import EvaluationResult, to_json
+from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
+
+Questions = list[dict[str, Any]]
+
+# A fake vector is the sum of its words' vectors, so a question that says a word oftener is nearer to that document.
+DOCUMENTS = {"a.md": "alpha alpha alpha", "b.md": "beta beta beta", "c.md": "gamma gamma gamma", "d.md": "delta delta"}
+RANKING_ABC = "alpha alpha alpha alpha beta beta gamma"
+
+
+@pytest.fixture
+def index(open_index: OpenIndex, source: Path) -> WarmRuntime:
+    for name, text in DOCUMENTS.items():
+        write(source, name, text + "\n")
+    runtime = open_index(chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False})
+    run(runtime)
+    return runtime
+
+
+def question(number: int, text: str, *documents: str, **more: Any) -> dict[str, Any]:
+    return {"id": f"q{number:02d}", "question": text, "relevant": [{"document": name} for name in documents], **more}
+
+
+def evaluate(runtime: WarmRuntime, folder: Path, questions: Questions) -> EvaluationResult:
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in questions))
+    result, _ = publishing.evaluate_live(runtime, "default", path, command="test")
+    return result
+
+
+def scores(result: EvaluationResult, number: int) -> dict[str, float | None]:
+    return dict({item.id: item for item in result.questions}[f"q{number:02d}"].scores)
+
+
+def test_the_ranking_the_scores_below_rely_on(index: WarmRuntime, tmp_path: Path) -> None:
+    result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md")])
+    assert [hit.document for hit in result.questions[0].retrieved[:3]] == ["a.md", "b.md", "c.md"]
+
+
+def test_scores_are_those_worked_out_by_hand(index: WarmRuntime, tmp_path: Path) -> None:
+    graded = {
+        "id": "q04",
+        "question": RANKING_ABC,
+        "relevant": [{"document": "a.md", "grade": 1}, {"document": "c.md", "grade": 3}],
+    }
+    result = evaluate(
+        index,
+        tmp_path,
+        [
+            question(1, RANKING_ABC, "a.md"),
+            question(2, RANKING_ABC, "b.md"),
+            question(3, RANKING_ABC, "a.md", "c.md"),
+            graded,
+        ],
+    )
+    first, second, third, fourth = (scores(result, number) for number in (1, 2, 3, 4))
+    assert (first["ndcg@10"], first["mrr@10"], first["recall@1"], first["precision@1"]) == (1, 1, 1, 1)
+    assert second["ndcg@10"] == pytest.approx(1 / math.log2(3))
+    assert (second["mrr@10"], second["recall@1"], second["recall@3"], second["precision@3"]) == (
+        0.5, 0, 1, pytest.approx(1 / 3)
+    )  # fmt: skip
+    # a at 1, c at 3: gain 1 + 1/2; the best possible is 1 + 1/log2(3).
+    assert third["ndcg@10"] == pytest.approx(1.5 / (1 + 1 / math.log2(3)))
+    assert (third["recall@1"], third["recall@3"]) == (0.5, 1)
+    assert fourth["ndcg@10"] == pytest.approx((1 + 3 / 2) / (3 + 1 / math.log2(3)))
+    mean = sum(item["ndcg@10"] or 0 for item in (first, second, third, fourth)) / 4
+    assert result.retrieval["ndcg@10"].value == pytest.approx(mean)
+    assert (result.retrieval["ndcg@10"].n_valid, result.retrieval["ndcg@10"].n_total) == (4, 4)
+    assert result.retrieval["mrr@10"].value == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    assert result.verdict == "pass"
+
+
+def test_a_question_whose_labels_do_not_hold_is_unmeasured_and_named(index: WarmRuntime, tmp_path: Path) -> None:
+    questions = [question(number, RANKING_ABC, "a.md") for number in range(30)]
+    questions.append(question(30, RANKING_ABC, "renamed.md"))
+    result = evaluate(index, tmp_path, questions)
+    assert set(scores(result, 30).values()) == {None}
+    score = result.retrieval["ndcg@10"]
+    assert (score.value, score.n_valid, score.n_total) == (1, 30, 31)
+    (label,) = result.invalid_labels
+    assert (label.question_id, label.document, label.reason) == (
+        "q30", "renamed.md", "the document is not in the collection"
+    )  # fmt: skip
+    assert result.verdict == "pass"
+
+
+def test_a_quote_that_is_not_in_its_document_does_not_count(index: WarmRuntime, tmp_path: Path) -> None:
+    quoted = {"id": "q00", "question": "alpha", "relevant": [{"document": "a.md", "quote": "omega omega"}]}
+    result = evaluate(index, tmp_path, [quoted])
+    assert [label.reason for label in result.invalid_labels] == ["the quote does not occur in the document"]
+    assert result.retrieval["ndcg@10"].n_valid == 0
+
+
+def test_too_many_unmeasured_questions_withhold_the_score_and_the_verdict(
+    index: WarmRuntime, tmp_path: Path
+) -> None:
+    questions = [question(number, RANKING_ABC, "a.md") for number in range(9)]
+    questions.append(question(9, RANKING_ABC, "renamed.md"))
+    result = evaluate(index, tmp_path, questions)
+    score = result.retrieval["ndcg@10"]
+    assert (score.value, score.n_valid, score.n_total) == (None, 9, 10)
+    assert result.verdict == "inconclusive"
+    assert result.reasons == ("9 of 10 questions could be measured; at least 95 % are needed for a score.",)
+
+
+def test_a_question_without_an_answer_measures_abstention_not_retrieval(index: WarmRuntime, tmp_path: Path) -> None:
+    result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md"), question(2, "omega omega")])
+    assert scores(result, 2) == {}
+    assert result.retrieval["ndcg@10"].n_total == 1
+    asked = {item.id: item for item in result.questions}["q02"]
+    assert asked.answer is not None
+    assert "abstention" in " ".join(asked.answer_scores) or asked.answer_scores
+
+
+@pytest.mark.parametrize(("value", "found"), [("b", ["b.md"]), (True, ["c.md"]), (7, ["d.md"])])
+def test_a_filter_of_a_question_keeps_its_type(
+    open_index: OpenIndex, source: Path, tmp_path: Path, value: Any, found: list[str]
+) -> None:
+    facts = {"a.md": "team: a", "b.md": "team: b", "c.md": "team: true", "d.md": "team: 7"}
+    for name, fact in facts.items():
+        write(source, name, f"---\n{fact}\n---\nalpha beta gamma {name[0]}\n")
+    index = open_index()
+    run(index)
+    result = evaluate(index, tmp_path, [question(1, "alpha", found[0], filter={"team": value})])
+    assert [hit.document for hit in result.questions[0].retrieved] == found
+
+
+def test_without_questions_the_index_itself_is_judged(index: WarmRuntime) -> None:
+    result, _ = publishing.evaluate_live(index, "default", None, command="test")
+    assert (result.verdict, result.questions, result.retrieval) == ("pass", (), {})
+    assert result.ann_recall is not None
+    assert (result.ann_recall.n, result.ann_recall.mean) == (4, 1)
+    assert "no golden questions" in result.reasons[0]
+
+
+def test_a_missing_question_file_is_refused_by_name(index: WarmRuntime, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.jsonl can't be read"):
+        publishing.evaluate_live(index, "default", tmp_path / "nowhere.jsonl", command="test")
+
+
+def test_a_damaged_index_fails_whatever_its_scores(index: WarmRuntime, tmp_path: Path) -> None:
+    query(index, "DELETE FROM index_entry WHERE payload ->> 'document' = 'd.md'")
+    result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md")])
+    assert result.verdict == "fail"
+    assert result.reasons == ("1 chunks are missing and 0 documents are out of date.",)
+
+
+@pytest.mark.parametrize(
+    ("gate", "name"),
+    [({"search_p95_seconds": 1e-9}, "search_p95")],
+)
+def test_a_budget_that_is_not_met_fails(
+    open_index: OpenIndex, index: WarmRuntime, tmp_path: Path, gate: dict[str, float], name: str
+) -> None:
+    strict = open_index(chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False}, gates=gate)
+    result = evaluate(strict, tmp_path, [question(1, RANKING_ABC, "a.md")])
+    assert result.verdict == "fail"
+    assert [check.name for check in result.checks if check.passed is False] == [name]
+
+
+def timeless(result: EvaluationResult) -> dict[str, Any]:
+    """What two runs over the same data have in common: everything but what the clock decides."""
+    data = to_json(result)
+    for name in ("timings", "latency", "previous", "history", "created_at", "reasons"):
+        data.pop(name)
+    for check in data["checks"]:
+        if check["name"] == "search_p95":
+            check.update(value=None, text="")
+    return data
+
+
+def test_two_runs_are_byte_for_byte_equal_but_for_their_timings(index: WarmRuntime, tmp_path: Path) -> None:
+    questions = [
+        question(1, RANKING_ABC, "a.md", answer="alpha", kind="fact"),
+        question(2, RANKING_ABC, "b.md", "c.md", answer="beta", kind="hop"),
+        question(3, "omega", kind="none"),
+        question(4, "alpha", "renamed.md"),
+    ]
+    evaluate(index, tmp_path, questions)  # the first has nothing to be compared with
+    second, third = (evaluate(index, tmp_path, questions) for _ in range(2))
+    assert json.dumps(timeless(second)) == json.dumps(timeless(third))
+    assert json.dumps(timeless(second)) == json.dumps(timeless(evaluate(index, tmp_path, questions[::-1])))
+    assert publishing.scores_hash(second) == publishing.scores_hash(third)
+
+
+def test_a_stored_evaluation_comes_back_as_it_was(index: WarmRuntime, tmp_path: Path) -> None:
+    result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md", answer="alpha")])
+    _, stored = store.latest(index, live(index))
+    assert to_json(stored) == to_json(result)
+
+
+def test_a_second_evaluation_shows_the_first_and_the_trend(index: WarmRuntime, source: Path, tmp_path: Path) -> None:
+    questions = [question(number, RANKING_ABC, "a.md") for number in range(4)]
+    first = evaluate(index, tmp_path, questions)
+    assert first.previous is None
+    assert len(first.history) == 1
+    write(source, "better.md", RANKING_ABC + "\n")  # pushes a.md to the second place
+    run(index)
+    second = evaluate(index, tmp_path, questions)
+    assert second.previous is not None
+    assert second.previous.generation == "default#1"
+    assert second.previous.retrieval["ndcg@10"].value == 1
+    loss = 1 / math.log2(3) - 1
+    assert second.previous.differences["ndcg@10"].value == pytest.approx(loss, abs=1e-6)
+    assert [point.ndcg_at_10 for point in second.history] == [1, pytest.approx(1 + loss, abs=1e-6)]
+    assert second.verdict == "fail"
+    assert second.reasons[0].startswith("nDCG@10 is -0.369 against default#1")
+
+
+def test_evaluations_of_other_questions_are_not_compared(index: WarmRuntime, tmp_path: Path) -> None:
+    evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md")])
+    result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "b.md")])
+    assert result.previous is None
+    assert len(result.history) == 1
+
+
+def test_the_live_generation_is_not_compared_with_a_refused_one(
+    open_index: OpenIndex, index: WarmRuntime, tmp_path: Path
+) -> None:
+    questions = [question(number, RANKING_ABC, "a.md") for number in range(4)]
+    evaluate(index, tmp_path, questions)
+    # Another generation over the same questions, refused for its speed.
+    chunking = {"max_tokens": 64, "overlap_tokens": 0, "contextual": False}
+    refused = open_index(
+        chunking=chunking,
+        index={"m": 8},
+        gates={"search_p95_seconds": 1e-9},
+        collection={"questions": tmp_path / "questions.jsonl"},
+    )
+    assert run(refused).refused is not None
+    result = evaluate(index, tmp_path, questions)
+    assert result.previous is not None
+    assert result.previous.generation == "default#1"
+
+
+def test_answers_are_given_for_a_fixed_sample(open_index: OpenIndex, index: WarmRuntime, tmp_path: Path) -> None:
+    questions = [question(number, RANKING_ABC, "a.md", answer="alpha") for number in range(8)]
+    few = open_index(
+        chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False}, evaluation={"answer_questions": 3}
+    )
+    first = {item.id for item in evaluate(few, tmp_path, questions).questions if item.answer is not None}
+    second = {item.id for item in evaluate(few, tmp_path, questions[::-1]).questions if item.answer is not None}
+    assert len(first) == 3
+    assert first == second
+
+
+def test_the_index_is_compared_with_exact_search_not_with_itself(index: WarmRuntime, tmp_path: Path) -> None:
+    class HalfBlind(WarmRuntime):
+        pass
+
+    vectors = runner._ann_queries(index, live(index), ["alpha", "beta"])
+    assert vectors.shape == (6, 64)  # two questions, then the four rows' own vectors

@@ -1,0 +1,117 @@
+"""Every kind of difference between the index and the ledger is found, counted, and stops a promotion."""
+
+from pathlib import Path
+
+import pytest
+
+from rag_assets.evaluation import gates
+from rag_assets.indexing.integrity import Integrity, inspect
+from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run, write
+
+FIRST = "(SELECT min(chunk_id) FROM index_entry)"
+
+DAMAGE = {
+    "a deleted row": (f"DELETE FROM index_entry WHERE chunk_id = {FIRST}", "missing", "complete"),
+    "a duplicated row": (
+        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding"
+        f" FROM index_entry WHERE chunk_id = {FIRST}",
+        "extra",
+        "nothing_extra",
+    ),
+    "a row of no document": (
+        "INSERT INTO index_entry SELECT generation_id, 'stray', 'nobody', 'no text', 'stray', payload, embedding"
+        f" FROM index_entry WHERE chunk_id = {FIRST}",
+        "extra",
+        "nothing_extra",
+    ),
+    "another text": (f"UPDATE index_entry SET text = 'forged' WHERE chunk_id = {FIRST}", "wrong", "contents"),
+    "another document": (f"UPDATE index_entry SET doc_id = 'forged' WHERE chunk_id = {FIRST}", "wrong", "contents"),
+    "another vector": (
+        "UPDATE index_entry SET embedding = (SELECT embedding FROM index_entry ORDER BY chunk_id DESC LIMIT 1)"
+        f" WHERE chunk_id = {FIRST}",
+        "wrong",
+        "contents",
+    ),
+    "a lost vector": (
+        f"DELETE FROM embedding WHERE text_hash = (SELECT text_hash FROM index_entry WHERE chunk_id = {FIRST})",
+        "wrong",
+        "contents",
+    ),
+    "a stale document": (
+        "UPDATE document SET document_hash = 'newer' WHERE doc_id = (SELECT min(doc_id) FROM document)",
+        "stale_documents",
+        "complete",
+    ),
+    "a document never indexed": (
+        "DELETE FROM indexed WHERE doc_id = (SELECT min(doc_id) FROM document)",
+        "stale_documents",
+        "complete",
+    ),
+}
+
+
+def test_an_index_is_sound_after_every_kind_of_change(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    write(source, "copy.md", (source / "d00.md").read_text())
+    run(index)
+    write(source, "d01.md", "# Changed\n\nIt says something else now.\n")
+    write(source, "d02.md", "")
+    (source / "d03.md").unlink()
+    (source / "d04.md").rename(source / "moved.md")
+    run(index)
+    found = inspect(index, live(index))
+    assert found == Integrity(rows=7, missing=0, extra=0, wrong=0, stale_documents=0, unreachable=0, looked_up=7)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found_and_named(index: WarmRuntime, source: Path, damage: str) -> None:
+    statement, field, check = DAMAGE[damage]
+    corpus(source)
+    run(index)
+    query(index, statement)
+    found = inspect(index, live(index))
+    assert getattr(found, field) == 1
+    failed = [item.name for item in gates.structural_checks(found) if not item.passed]
+    assert check in failed
+    assert found.faults >= 1
+
+
+def test_a_row_that_its_own_vector_does_not_find_is_unreachable(index: WarmRuntime, source: Path) -> None:
+    """Ten rows of the same vector and other texts crowd one out of the ten nearest: found by nobody who asks for it."""
+    corpus(source, 12)
+    run(index)
+    query(
+        index,
+        "UPDATE index_entry e SET embedding = (SELECT embedding FROM index_entry ORDER BY chunk_id LIMIT 1)",
+    )
+    found = inspect(index, live(index))
+    assert found.looked_up == 12
+    assert found.unreachable == 2
+    assert "reachable" in [item.name for item in gates.structural_checks(found) if not item.passed]
+
+
+def test_equal_texts_in_many_documents_are_all_reachable(index: WarmRuntime, source: Path) -> None:
+    for number in range(15):
+        write(source, f"{number}.md", "# Same\n\nThe same words in every file.\n")
+    run(index)
+    assert inspect(index, live(index)).faults == 0
+
+
+def test_an_empty_index_is_not_sound(index: WarmRuntime, source: Path) -> None:
+    corpus(source, 2)
+    run(index)
+    for path in source.iterdir():
+        path.unlink()
+    run(index, allow_mass_delete=True)
+    found = inspect(index, live(index))
+    assert (found.rows, found.faults) == (0, 0)
+    assert [item.name for item in gates.structural_checks(found) if not item.passed] == ["not_empty"]
+
+
+def test_the_rows_of_another_generation_are_not_inspected(open_index: OpenIndex, source: Path) -> None:
+    corpus(source)
+    run(open_index())
+    index = open_index(index={"m": 8})
+    run(index)
+    query(index, "DELETE FROM index_entry WHERE generation_id <> %s", live(index).id)
+    assert inspect(index, live(index)).faults == 0
