@@ -22,9 +22,9 @@ from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 
 _READY_SECONDS = 180
 _DEMO_QUESTIONS = (
+    "Is Denys-Drash syndrome inherited?",
+    "How many career sacks did Jared Allen have?",
     "What are the symptoms of Barraquer-Simons syndrome?",
-    "How many points did the Panthers defense surrender?",
-    "How is nocardiosis treated?",
 )
 
 

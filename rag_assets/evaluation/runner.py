@@ -1,5 +1,6 @@
 """Runs a question set against one generation: retrieval, the index against exact search, answers, and the verdict."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -96,7 +97,9 @@ def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -
 
 def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
-    filters = {key: str(value) for key, value in (question.filter or {}).items()}
+    filters = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
+    }
     try:
         found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters)
     except RagAssetsError as error:

@@ -79,15 +79,14 @@ def comparable(runtime: Runtime, generation: Generation, result: EvaluationResul
             """
             SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
             WHERE e.collection = %s AND e.verdict <> 'unfinished' AND e.result -> 'fingerprint' ->> 'questions' = %s
-              AND (%s OR g.state = 'live') AND e.generation_id <> (CASE WHEN %s THEN -1 ELSE %s END)
+              AND g.state = ANY(%s)
             ORDER BY e.id DESC LIMIT 1
             """,
             (
                 generation.collection,
                 result.fingerprint.get("questions"),
-                generation.is_live,
-                generation.is_live,
-                generation.id,
+                # Never one that was refused or is being built: it answered nobody.
+                ["live", "retired"] if generation.is_live else ["live"],
             ),
         ).fetchone()
     return from_json(row[0]) if row else None

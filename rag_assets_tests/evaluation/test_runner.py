@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation import publishing, runner, store
+from rag_assets.evaluation import publishing, store
 from rag_assets.evaluation.results import EvaluationResult, to_json
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 
@@ -16,6 +16,7 @@ Questions = list[dict[str, Any]]
 
 # A fake vector is the sum of its words' vectors, so a question that says a word oftener is nearer to that document.
 DOCUMENTS = {"a.md": "alpha alpha alpha", "b.md": "beta beta beta", "c.md": "gamma gamma gamma", "d.md": "delta delta"}
+CHUNKING = {"max_tokens": 64, "overlap_tokens": 0, "contextual": False}
 RANKING_ABC = "alpha alpha alpha alpha beta beta gamma"
 
 
@@ -23,7 +24,7 @@ RANKING_ABC = "alpha alpha alpha alpha beta beta gamma"
 def index(open_index: OpenIndex, source: Path) -> WarmRuntime:
     for name, text in DOCUMENTS.items():
         write(source, name, text + "\n")
-    runtime = open_index(chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False})
+    runtime = open_index(chunking=dict(CHUNKING))
     run(runtime)
     return runtime
 
@@ -120,7 +121,7 @@ def test_a_question_without_an_answer_measures_abstention_not_retrieval(index: W
     assert result.retrieval["ndcg@10"].n_total == 1
     asked = {item.id: item for item in result.questions}["q02"]
     assert asked.answer is not None
-    assert "abstention" in " ".join(asked.answer_scores) or asked.answer_scores
+    assert asked.answer_scores
 
 
 @pytest.mark.parametrize(("value", "found"), [("b", ["b.md"]), (True, ["c.md"]), (7, ["d.md"])])
@@ -156,17 +157,11 @@ def test_a_damaged_index_fails_whatever_its_scores(index: WarmRuntime, tmp_path:
     assert result.reasons == ("1 chunks are missing and 0 documents are out of date.",)
 
 
-@pytest.mark.parametrize(
-    ("gate", "name"),
-    [({"search_p95_seconds": 1e-9}, "search_p95")],
-)
-def test_a_budget_that_is_not_met_fails(
-    open_index: OpenIndex, index: WarmRuntime, tmp_path: Path, gate: dict[str, float], name: str
-) -> None:
-    strict = open_index(chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False}, gates=gate)
+def test_a_budget_that_is_not_met_fails(open_index: OpenIndex, index: WarmRuntime, tmp_path: Path) -> None:
+    strict = open_index(chunking=dict(CHUNKING), gates={"search_p95_seconds": 1e-9})
     result = evaluate(strict, tmp_path, [question(1, RANKING_ABC, "a.md")])
     assert result.verdict == "fail"
-    assert [check.name for check in result.checks if check.passed is False] == [name]
+    assert [check.name for check in result.checks if check.passed is False] == ["search_p95"]
 
 
 def timeless(result: EvaluationResult) -> dict[str, Any]:
@@ -231,9 +226,8 @@ def test_the_live_generation_is_not_compared_with_a_refused_one(
     questions = [question(number, RANKING_ABC, "a.md") for number in range(4)]
     evaluate(index, tmp_path, questions)
     # Another generation over the same questions, refused for its speed.
-    chunking = {"max_tokens": 64, "overlap_tokens": 0, "contextual": False}
     refused = open_index(
-        chunking=chunking,
+        chunking=dict(CHUNKING),
         index={"m": 8},
         gates={"search_p95_seconds": 1e-9},
         collection={"questions": tmp_path / "questions.jsonl"},
@@ -247,17 +241,9 @@ def test_the_live_generation_is_not_compared_with_a_refused_one(
 def test_answers_are_given_for_a_fixed_sample(open_index: OpenIndex, index: WarmRuntime, tmp_path: Path) -> None:
     questions = [question(number, RANKING_ABC, "a.md", answer="alpha") for number in range(8)]
     few = open_index(
-        chunking={"max_tokens": 64, "overlap_tokens": 0, "contextual": False}, evaluation={"answer_questions": 3}
+        chunking=dict(CHUNKING), evaluation={"answer_questions": 3}
     )
     first = {item.id for item in evaluate(few, tmp_path, questions).questions if item.answer is not None}
     second = {item.id for item in evaluate(few, tmp_path, questions[::-1]).questions if item.answer is not None}
     assert len(first) == 3
     assert first == second
-
-
-def test_the_index_is_compared_with_exact_search_not_with_itself(index: WarmRuntime, tmp_path: Path) -> None:
-    class HalfBlind(WarmRuntime):
-        pass
-
-    vectors = runner._ann_queries(index, live(index), ["alpha", "beta"])
-    assert vectors.shape == (6, 64)  # two questions, then the four rows' own vectors
