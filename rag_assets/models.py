@@ -144,6 +144,11 @@ class Embedder(TokenCounter, Protocol):
         ...
 
     @property
+    def resolved(self) -> Mapping[str, Any]:
+        """``[embedder]`` settings with nothing left to ``auto``: they make the same vectors on any machine that can."""
+        ...
+
+    @property
     def tokenizer_fingerprint(self) -> str:
         """Hash of the tokenizer, on which chunk borders depend."""
         ...

@@ -115,7 +115,7 @@ class Runtime:
         """The settings behind :meth:`key`, as stored with a generation."""
         return {
             "chunking": self.chunking(collection).model_dump(mode="json"),
-            "embedder": self.settings.embedder.model_dump(mode="json"),
+            "embedder": dict(self.embedder.resolved),
             "index": {"m": self.settings.index.m, "ef_construction": self.settings.index.ef_construction},
         }
 

@@ -101,7 +101,9 @@ def write(source: Path, name: str, text: str) -> Path:
 def corpus(source: Path, count: int = 8) -> None:
     """``d00.md`` …: one heading and three short paragraphs each, none the same."""
     for number in range(count):
-        paragraphs = "\n\n".join(f"Paragraph {n} of document {number} tells of topic {number * 7 + n}." for n in range(3))
+        paragraphs = "\n\n".join(
+            f"Paragraph {n} of document {number} tells of topic {number * 7 + n}." for n in range(3)
+        )
         write(source, f"d{number:02d}.md", f"# Document {number}\n\n{paragraphs}\n")
 
 

@@ -1,4 +1,3 @@
-
 """The smallest pieces chunks are packed from: sentences, table rows, lines of code; parts of one that is too long.
 
 The atoms of an element are contiguous: each owns the white space after it, so nothing is lost between two of them.

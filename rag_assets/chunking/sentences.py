@@ -1,4 +1,3 @@
-
 """Where sentences begin and end, in any language, without a model.
 
 A rule-based splitter: good enough to cut chunks and to quote answers, linear in the length of the text, and it errs

@@ -131,7 +131,8 @@ def print_sync(report: Any) -> None:
         if report.generation["promoted"]:
             click.echo(f"  {report.generation['name']} is live.")
     if documents["quarantined"]:
-        click.echo(f"  {documents['quarantined']:,} files are not indexed; `rag-assets status` says why.")
+        files = "file is" if documents["quarantined"] == 1 else "files are"
+        click.echo(f"  {documents['quarantined']:,} {files} not indexed; `rag-assets status` says why.")
 
 
 @main.command()

@@ -105,8 +105,3 @@ def remember_source(source: Path | None, collection: str) -> None:
     from rag_assets.settings import load_settings
 
     load_settings(source=source, collection=collection, remember=True)
-
-
-from rag_assets.cli import documents, operations, questions  # noqa: E402  (they register their commands on `main`)
-
-__all__ = ["documents", "main", "operations", "questions"]

@@ -9,11 +9,10 @@ import dagster as dg
 
 from rag_assets.defs.metadata import stage_metadata, table
 from rag_assets.defs.partitions import COLLECTION, collection_partitions
-from rag_assets.evaluation import gates, publishing
+from rag_assets.evaluation import publishing
 from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import hnsw_index
-from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.status import generation_rows
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
@@ -59,11 +58,11 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hnsw_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
         result = hnsw_index.materialize(runtime, context.partition_key)
         runtime.results.append(result)
-        found = inspect(runtime, hnsw_index.existing_target(runtime, context.partition_key))
+        checks = publishing.check_target(runtime, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(result.data_version),
             metadata=stage_metadata(result),
-            check_results=_results(STRUCTURAL, gates.structural_checks(found)),
+            check_results=_results(STRUCTURAL, checks),
         )
 
     @dg.asset(

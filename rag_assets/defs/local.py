@@ -40,7 +40,7 @@ class LocalRunner:
             self._execute(INDEX_JOB, collection)
         except DagsterAssetCheckFailedError:
             generation = self._runtime.target(collection)
-            reason = generation.reason if generation and generation.reason else "a blocking check failed"
+            reason = generation.reason if generation and generation.reason else "a blocking check failed."
             raise GateRefused(
                 f"{generation.name if generation else collection} did not go live: {reason} "
                 "What was live before still answers."

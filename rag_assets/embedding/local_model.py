@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class LocalModelEmbedder(ABC):
         self._dtype = settings.dtype
         if self._dtype == "auto":
             self._dtype = "bfloat16" if model_files.computes_bfloat16() else "float32"
+        resolved = settings.model_copy(update={"backend": self.backend, "dtype": self._dtype})
+        self.resolved: dict[str, Any] = resolved.model_dump(mode="json")
 
     @property
     @abstractmethod

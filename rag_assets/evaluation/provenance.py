@@ -9,7 +9,16 @@ from rag_assets.evaluation.questions import Question, question_set_hash
 from rag_assets.indexing.hnsw_index import contents_hash
 from rag_assets.runtime import Runtime
 
-_LIBRARIES = ("rag-assets", "torch", "sentence-transformers", "transformers", "unstructured", "pgvector", "litellm")
+_LIBRARIES = (
+    "rag-assets",
+    "torch",
+    "openvino",
+    "sentence-transformers",
+    "transformers",
+    "unstructured",
+    "pgvector",
+    "litellm",
+)
 
 
 def corpus_texts(runtime: Runtime, collection: str, questions: Sequence[Question]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
 from rag_assets.evaluation.report import write_report
-from rag_assets.evaluation.results import EvaluationResult, to_json
+from rag_assets.evaluation.results import Check, EvaluationResult, to_json
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import promotion
 from rag_assets.indexing.hnsw_index import contents_hash, existing_target
@@ -14,6 +14,16 @@ from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.promotion import Promotion
 from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
+
+
+def check_target(runtime: Runtime, collection: str) -> list[Check]:
+    """Is the target generation complete and sound? One that is not is refused, with the reason."""
+    generation = existing_target(runtime, collection)
+    checks = gates.structural_checks(inspect(runtime, generation))
+    failed = [check.text for check in checks if check.passed is False]
+    if failed:
+        promotion.refuse(runtime, generation, " ".join(failed))
+    return checks
 
 
 def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:

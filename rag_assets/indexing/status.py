@@ -26,7 +26,7 @@ def describe(runtime: Runtime, first: str) -> dict[str, Any]:
             "bytes": server[2],
         },
         "embedder": {
-            "backend": runtime.settings.embedder.backend,
+            "backend": runtime.embedder.resolved["backend"],
             "model": runtime.embedder.name,
             "fingerprint": runtime.embedder.fingerprint,
             "max_tokens": runtime.embedder.max_tokens,

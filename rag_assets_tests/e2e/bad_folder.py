@@ -54,7 +54,7 @@ REFUSED: Mapping[str, str] = {
     "outside.txt": "symbolic link to something outside the source",
     "dangling.txt": "does not exist",
     "pipe.txt": "is a pipe",
-    "huge.txt": "over parsing.max_file_mb = 10",
+    "huge.txt": "parsing.max_characters is 10,000,000",
 }
 """Words that the reason of each must have."""
 

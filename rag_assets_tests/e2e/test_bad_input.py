@@ -17,9 +17,6 @@ def synced(installation: CommandLine) -> Synced:
     folder = installation.cwd / "documents"
     folder.mkdir()
     make_bad_folder(folder)
-    settings = installation.cwd / "rag_assets.toml"
-    # The limit is lowered for the 20 MB file, so that it has its word in seconds; by default such a file is indexed.
-    settings.write_text(settings.read_text(encoding="utf-8") + "[parsing]\nmax_file_mb = 10\n", encoding="utf-8")
     report = installation.json("sync", "--source", "documents")
     (collection,) = installation.json("status")["collections"]
     return installation, report, {row["document"]: row["reason"] for row in collection["quarantined"]}

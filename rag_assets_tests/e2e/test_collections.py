@@ -33,6 +33,8 @@ def test_a_source_given_once_is_what_later_commands_are_about_wherever_they_run(
     command: CommandLine, tmp_path: Path
 ) -> None:
     elsewhere = replace(command, cwd=tmp_path)
+    assert elsewhere.run("sync", "--source", "mistyped").code == 2
+    assert elsewhere.json("status")["collections"][0]["source"] == str(command.cwd / "rivers")
     assert _found(elsewhere) == ("default#1", ["otters.txt"])
     (tmp_path / "questions.jsonl").write_text(QUESTION, encoding="utf-8")
     assert elsewhere.json("evaluate", "--questions", "questions.jsonl")["retrieval"]["recall@10"]["value"] == 1.0

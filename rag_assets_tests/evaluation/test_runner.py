@@ -103,9 +103,7 @@ def test_a_quote_that_is_not_in_its_document_does_not_count(index: WarmRuntime, 
     assert result.retrieval["ndcg@10"].n_valid == 0
 
 
-def test_too_many_unmeasured_questions_withhold_the_score_and_the_verdict(
-    index: WarmRuntime, tmp_path: Path
-) -> None:
+def test_too_many_unmeasured_questions_withhold_the_score_and_the_verdict(index: WarmRuntime, tmp_path: Path) -> None:
     questions = [question(number, RANKING_ABC, "a.md") for number in range(9)]
     questions.append(question(9, RANKING_ABC, "renamed.md"))
     result = evaluate(index, tmp_path, questions)
@@ -240,9 +238,7 @@ def test_the_live_generation_is_not_compared_with_a_refused_one(
 
 def test_answers_are_given_for_a_fixed_sample(open_index: OpenIndex, index: WarmRuntime, tmp_path: Path) -> None:
     questions = [question(number, RANKING_ABC, "a.md", answer="alpha") for number in range(8)]
-    few = open_index(
-        chunking=dict(CHUNKING), evaluation={"answer_questions": 3}
-    )
+    few = open_index(chunking=dict(CHUNKING), evaluation={"answer_questions": 3})
     first = {item.id for item in evaluate(few, tmp_path, questions).questions if item.answer is not None}
     second = {item.id for item in evaluate(few, tmp_path, questions[::-1]).questions if item.answer is not None}
     assert len(first) == 3

@@ -123,9 +123,7 @@ def test_other_hnsw_parameters_build_a_generation_and_embed_nothing(open_index: 
     assert report.embeddings == {"computed": 0, "reused": len(before)}
     assert states(other) == {"default#1": "retired", "default#2": "live"}
     assert live_rows(other) == before
-    (row,) = query(
-        other, "SELECT reloptions FROM pg_class WHERE relname = %s", f"index_entry_g{live(other).id}_hnsw"
-    )
+    (row,) = query(other, "SELECT reloptions FROM pg_class WHERE relname = %s", f"index_entry_g{live(other).id}_hnsw")
     assert "m=8" in row[0]
 
 
@@ -208,9 +206,7 @@ def test_a_refused_generation_is_refused_again_until_something_changes(
     assert states(better)["default#1"] == "live"
 
 
-def test_a_generation_that_changed_since_it_was_judged_is_not_promoted(
-    open_index: OpenIndex, source: Path
-) -> None:
+def test_a_generation_that_changed_since_it_was_judged_is_not_promoted(open_index: OpenIndex, source: Path) -> None:
     corpus(source)
     index = open_index()
     build_only(index)
@@ -223,9 +219,7 @@ def test_a_generation_that_changed_since_it_was_judged_is_not_promoted(
     assert index.live("default") is None
 
 
-def test_a_generation_that_was_damaged_since_it_was_judged_is_not_promoted(
-    open_index: OpenIndex, source: Path
-) -> None:
+def test_a_generation_that_was_damaged_since_it_was_judged_is_not_promoted(open_index: OpenIndex, source: Path) -> None:
     corpus(source)
     index = open_index()
     build_only(index)
@@ -253,9 +247,7 @@ def test_an_index_without_any_chunk_is_refused(index: WarmRuntime, source: Path)
     assert "The index holds no chunk at all." in report.refused
 
 
-def test_rollback_returns_the_exact_previous_answers_and_embeds_nothing(
-    open_index: OpenIndex, source: Path
-) -> None:
+def test_rollback_returns_the_exact_previous_answers_and_embeds_nothing(open_index: OpenIndex, source: Path) -> None:
     corpus(source)
     old = open_index()
     run(old)
@@ -291,9 +283,7 @@ def test_generations_beyond_those_kept_are_dropped_with_their_rows(open_index: O
     assert index_rows(index, 2) == index_rows(index, 3)
 
 
-def test_both_collections_of_a_database_keep_to_themselves(
-    open_index: OpenIndex, source: Path, tmp_path: Path
-) -> None:
+def test_both_collections_of_a_database_keep_to_themselves(open_index: OpenIndex, source: Path, tmp_path: Path) -> None:
     corpus(source)
     other = tmp_path / "other"
     other.mkdir()

@@ -22,7 +22,7 @@ from rag_assets_tests.driving import (
     wanted_rows,
     write,
 )
-from rag_assets_tests.fakes import FakeEmbedder, DirectRunner
+from rag_assets_tests.fakes import DirectRunner, FakeEmbedder
 
 LEDGER = ("source_file", "document", "chunked", "chunk", "embedding", "indexed", "index_entry")
 

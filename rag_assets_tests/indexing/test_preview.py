@@ -190,9 +190,7 @@ def test_every_change_is_named_with_its_reason(index: WarmRuntime, source: Path)
 @pytest.mark.parametrize(
     ("change", "words"), [(model, "the embedding model"), (chunk_size, "the chunking settings"), (hnsw, "hnsw param")]
 )
-def test_a_changed_setting_is_the_first_reason(
-    open_index: OpenIndex, source: Path, change: Change, words: str
-) -> None:
+def test_a_changed_setting_is_the_first_reason(open_index: OpenIndex, source: Path, change: Change, words: str) -> None:
     corpus(source)
     first = open_index()
     run(first)

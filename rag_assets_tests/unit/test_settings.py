@@ -60,9 +60,7 @@ def test_the_file_is_found_from_a_folder_below_it(project: Path, monkeypatch: py
     assert load_settings().sync.shards == 3
 
 
-def test_rag_config_names_another_file(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rag_config_names_another_file(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml(project, "[sync]\nshards = 3\n")
     other = tmp_path / "other.toml"
     other.write_text("[sync]\nshards = 5\n")

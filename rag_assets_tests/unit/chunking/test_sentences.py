@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - punctuation that looks like ASCII is the subject here
 """The sentence splitter."""
 
 from itertools import pairwise

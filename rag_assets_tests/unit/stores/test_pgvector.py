@@ -66,9 +66,7 @@ def put(database: Database, name: str, texts: Sequence[str], metadata: Mapping[s
             "INSERT INTO document VALUES (%s, 'c', %s, 'h', 'p', %s, '[]', %s, 'b', 'd')",
             (doc_id, bucket_of(doc_id), f"Title of {name}", Jsonb(dict(metadata or {}))),
         )
-        connection.execute(
-            "INSERT INTO chunked VALUES (%s, %s, 'c', %s, 'd')", (CHUNKER, doc_id, bucket_of(doc_id))
-        )
+        connection.execute("INSERT INTO chunked VALUES (%s, %s, 'c', %s, 'd')", (CHUNKER, doc_id, bucket_of(doc_id)))
         for position, text in enumerate(texts):
             connection.execute(
                 "INSERT INTO chunk VALUES (%s, %s, %s, %s, %s, %s, '', 0, 9, '[]', NULL, '[]', 5)",
@@ -151,9 +149,7 @@ def plan_of(database: Database, generation: Generation, vector: Vector, **option
 # --- apply -------------------------------------------------------------------------------------------------------
 
 
-def test_applying_a_new_document_adds_its_chunks_with_their_vectors(
-    database: Database, generation: Generation
-) -> None:
+def test_applying_a_new_document_adds_its_chunks_with_their_vectors(database: Database, generation: Generation) -> None:
     doc_id = put(database, "a.md", ["one", "two"], {"author": "Ann"})
     assert apply(database, generation, doc_id) == Applied(added=2)
     found = rows(database, generation)
