@@ -37,4 +37,6 @@ lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:  ## Remove .venv, caches and all state (.rag), the index included
+	@test ! -x $(BIN)/python || $(BIN)/python -c 'from pathlib import Path; \
+	  from rag_assets.database.embedded import embedded; embedded(Path(".rag")).destroy()'
 	@rm -rf $(VENV) .rag .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -64,6 +64,7 @@ class ParsedDocument:
     """The text of one document, cut into elements in reading order."""
 
     title: str
+    """Empty when the document states none and has no heading."""
     elements: tuple[Element, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """JSON-serialisable facts about the document: author, subject, sheet names, front matter …"""

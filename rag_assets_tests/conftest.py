@@ -1,6 +1,8 @@
 """Fixtures: one real PostgreSQL for the session, a database of its own for each test, and a runtime on top of it."""
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +25,12 @@ from rag_assets_tests.fakes import FakeEmbedder
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a real server with pgvector, whose database ``template_rag`` has every migration."""
-    server = embedded(tmp_path_factory.mktemp("postgres"))
+    # Open to the service user that runs PostgreSQL for root, so that the data stay in the temporary folder.
+    home = Path(tempfile.mkdtemp(prefix="rag-tests-"))
+    home.chmod(0o711)
+    server = embedded(home)
     url = server.acquire()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_rag")
@@ -33,6 +38,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         migrate(connection)
     yield url
     server.release()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class FakeEmbedder:
         self.max_tokens = max_tokens
         self.fingerprint = fingerprint(["fake", version, dimension])
         self.tokenizer_fingerprint = "words"
-        self.resolved = {"backend": "sentence-transformers", "model": self.name, "dtype": "float32"}
+        self.resolved = {"backend": "sentence-transformers", "model": version, "dtype": "float32"}
         self.embedded: list[str] = []
         """Every text embedded as a document, in order: what "nothing is embedded twice" is judged by."""
 

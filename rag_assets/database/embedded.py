@@ -12,6 +12,7 @@ Layout of ``<home>/postgres``::
 import atexit
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -121,6 +122,18 @@ class EmbeddedPostgres:
             self._stop()
             self._holder = None
             self._leases.drop()
+
+    def destroy(self) -> None:
+        """Stop the server and delete its data, wherever they are. What was indexed is gone then.
+
+        Raises:
+            RagAssetsError: other live processes use the server, or it did not stop.
+        """
+        self.stop()
+        if self._control.is_dir():
+            cluster = existing_cluster(self.home)
+            if cluster is not None:
+                shutil.rmtree(cluster.data.parent)
 
     def is_running(self) -> bool:
         """Whether the server accepts connections now."""

@@ -56,9 +56,8 @@ class Database:
             with psycopg.connect(self._conninfo) as connection:
                 migrate(connection)
         except psycopg.OperationalError as error:
-            where = {
-                key: value for key, value in conninfo_to_dict(self.url).items() if key in ("host", "port", "dbname")
-            }
+            parts = conninfo_to_dict(self.url)
+            where = f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}, database {parts.get('dbname')!r},"
             raise RagAssetsError(
                 f"PostgreSQL at {where} can't be reached: {str(error).strip()} "
                 "Check that it runs, or unset RAG_POSTGRES_URL to use the embedded one."

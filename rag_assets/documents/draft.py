@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import PurePosixPath
 from typing import Any
 
 from rag_assets.documents.normalise import normalise_text
@@ -85,7 +84,8 @@ def finish(draft: Draft, uri: str, max_characters: int) -> ParsedDocument:
         raise UnparsableDocument("contains no text; if it holds only pictures, run OCR first")
     stated = " ".join(normalise_text(draft.title).split())[:_LONGEST_HEADING]
     candidates = (first_heading, stated) if draft.headings_name_it else (stated,)
-    title = next(filter(None, candidates), PurePosixPath(uri).stem)
+    # Never the file's name: the title is embedded with the text, and a rename must embed nothing.
+    title = next(filter(None, candidates), "")
     return ParsedDocument(title, tuple(elements), clean_metadata(draft.metadata))
 
 

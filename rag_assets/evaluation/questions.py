@@ -21,6 +21,10 @@ _MAX_PROBLEMS = 20
 _MAX_VALUE_CHARACTERS = 80
 _TAG = re.compile(r'</?[a-z][\w-]*(?:\s+[\w-]+="[^"]*")*\s*/?>')
 _NOT_IN_WORDS = re.compile(r"[\W_]+")
+_UNSPACED = re.compile(
+    r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])"
+)
+"""Characters of Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 _FORMAT = (
     'One JSON object per line: {"id", "question", "answer"?, '
     '"relevant": [{"document", "quote"?, "grade"?}], "filter"?, "kind"?}.'
@@ -193,13 +197,16 @@ def question_set_hash(questions: Sequence[Question]) -> str:
 
 
 def normalise_quote(text: str) -> str:
-    """The form in which quotes are compared: its letters and digits alone, in NFKC (ligatures of PDFs), casefolded.
+    """The form in which quotes are compared: its words alone, in NFKC (ligatures of PDFs), casefolded, a blank around each.
 
-    People copy quotes from the file, and a parser drops what is markup there: emphasis, escapes, tags, hyphenation. Text
-    without any letter or digit keeps its signs, with runs of white space as one space.
+    People copy quotes from the file, and a parser drops what is markup there: emphasis, escapes, tags. Words are compared
+    whole, so that ``308`` is not found in ``1308``; in scripts written without spaces every character is a word. Text
+    without any letter or digit keeps its signs.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return _NOT_IN_WORDS.sub("", _TAG.sub("", folded)) or " ".join(folded.split())
+    words = " ".join(_UNSPACED.sub(r" \1 ", _NOT_IN_WORDS.sub(" ", _TAG.sub("", folded))).split())
+    kept = words or " ".join(folded.split())
+    return f" {kept} " if kept else ""
 
 
 def quote_in(quote: str, text: str) -> bool:

@@ -70,7 +70,7 @@ def latest_report(runtime: Runtime, collection: str) -> str | None:
 
 
 def comparable(runtime: Runtime, generation: Generation, result: EvaluationResult) -> EvaluationResult | None:
-    """The evaluation to compare with: the newest finished one of the collection with the same questions.
+    """The evaluation to compare with: the newest of the collection with the same questions that reached a verdict.
 
     For a generation that is not live that is the live one's; for the live one, its own or its predecessor's last.
     """
@@ -78,7 +78,7 @@ def comparable(runtime: Runtime, generation: Generation, result: EvaluationResul
         row = connection.execute(
             """
             SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
-            WHERE e.collection = %s AND e.verdict <> 'unfinished' AND e.result -> 'fingerprint' ->> 'questions' = %s
+            WHERE e.collection = %s AND e.verdict IN ('pass', 'fail') AND e.result -> 'fingerprint' ->> 'questions' = %s
               AND g.state = ANY(%s)
             ORDER BY e.id DESC LIMIT 1
             """,
@@ -96,7 +96,7 @@ def history(runtime: Runtime, result: EvaluationResult, limit: int) -> list[Eval
     """The last ``limit`` finished evaluations of the collection with the same questions, oldest first."""
     with runtime.database.transaction() as connection:
         rows = connection.execute(
-            "SELECT result FROM evaluation_run WHERE collection = %s AND verdict <> 'unfinished'"
+            "SELECT result FROM evaluation_run WHERE collection = %s"
             " AND result -> 'fingerprint' ->> 'questions' = %s ORDER BY id DESC LIMIT %s",
             (result.collection, result.fingerprint.get("questions"), limit),
         ).fetchall()

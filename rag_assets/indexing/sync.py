@@ -93,6 +93,7 @@ def sync(
     planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
     note_listing(runtime, planned)
     _refuse_empty(runtime, collection, planned)
+    _refuse_other_folder(runtime, collection, planned)
     if not planned.plan.withheld:
         accepted()
     before = runtime.target(collection)
@@ -137,6 +138,19 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
     )
     raise ConfigurationError(
         f"The source {source} holds no document that can be indexed.{skipped} Add some, or correct it."
+    )
+
+
+def _refuse_other_folder(runtime: Runtime, collection: str, planned: Planned) -> None:
+    """A source that shares nothing with what is indexed is another folder: mixing both would answer from two."""
+    plan = planned.plan
+    if not plan.withheld or len(plan.withheld) < len(planned.have.files) or not planned.listing.files:
+        return
+    source = runtime.settings.collection(collection).source
+    raise GateRefused(
+        f"None of the {len(plan.withheld):,} documents indexed as {collection!r} is in {source}, which holds "
+        f"{len(planned.listing.files):,} others. Nothing was changed. If it is another set of documents, give it its own "
+        "--collection NAME; if it replaces the first, run it again with --allow-mass-delete."
     )
 
 

@@ -86,7 +86,7 @@ def drop(connection: Connection, generation: Generation) -> None:
 # What a row shows of its document and place; the document's own metadata never hides these keys.
 _PAYLOAD = """
     d.metadata || jsonb_build_object(
-        'document', s.uri, 'title', d.title, 'headings', c.headings, 'page', c.page, 'kinds', c.kinds,
+        'document', s.uri, 'title', coalesce(nullif(d.title, ''), s.uri), 'headings', c.headings, 'page', c.page, 'kinds', c.kinds,
         'position', c.position, 'start', c.start_offset, 'end', c.end_offset, 'tokens', c.tokens)
 """
 

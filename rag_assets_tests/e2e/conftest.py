@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rag_assets_tests.e2e.commands import SETTINGS, CommandLine
-from rag_assets_tests.e2e.processes import assert_nothing_runs_in
+from rag_assets_tests.e2e.processes import assert_nothing_runs_in, remove_cluster
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
     made = make_installation(root)
     yield made
     assert_nothing_runs_in(made.home)
+    remove_cluster(made.home)
 
 
 def make_installation(root: Path) -> CommandLine:

@@ -1,5 +1,6 @@
 """Which processes belong to an installation; nothing is ever found, or ended, by name."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -45,3 +46,10 @@ def assert_nothing_runs_in(home: Path) -> None:
     while (left := running_in(home)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, left
+
+
+def remove_cluster(home: Path) -> None:
+    """Delete the database of an installation; for root it may lie outside RAG_HOME, where nobody else clears it away."""
+    cluster = existing_cluster(home.resolve())
+    if cluster is not None:
+        shutil.rmtree(cluster.data.parent)

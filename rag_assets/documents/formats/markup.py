@@ -1,7 +1,8 @@
 """HTML, and Markdown by way of HTML."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from html import escape as html_escape
 from typing import Any
 
 from rag_assets.documents.draft import Block, Draft, cut_long_words
@@ -14,6 +15,46 @@ _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)\r?\n(?:---|\.\.\.)[ \t]*(?
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
 _SHOWN_BLOCKS = ("details", "dialog", "fieldset", "figure", "form")
 _WRAPPERS = ("a", "b", "big", "center", "div", "em", "font", "i", "small", "span", "strong", "u")
+_TAG = re.compile(r"</?([a-zA-Z][\w:.-]*)[^<>]*>")
+_HTML5 = frozenset(
+    [
+        "article",
+        "aside",
+        "audio",
+        "bdi",
+        "canvas",
+        "data",
+        "datalist",
+        "details",
+        "dialog",
+        "figcaption",
+        "figure",
+        "footer",
+        "header",
+        "hgroup",
+        "main",
+        "mark",
+        "meter",
+        "nav",
+        "output",
+        "picture",
+        "progress",
+        "rp",
+        "rt",
+        "ruby",
+        "search",
+        "section",
+        "slot",
+        "source",
+        "summary",
+        "svg",
+        "template",
+        "time",
+        "track",
+        "video",
+        "wbr",
+    ]
+)
 _MAX_DEPTH = 200
 """Levels of nesting; libxml2 reads at most 255 without being told otherwise, and unstructured does not tell it."""
 _META = ("author", "description", "keywords", "date")
@@ -33,13 +74,22 @@ def read_markdown(data: bytes, max_characters: int) -> Draft:
     check_text(data)
     text = decode_text(data)
     front, body = _split_front_matter(text)
-    html = (
-        MarkdownIt("commonmark", {"maxNesting": _MAX_DEPTH})
-        .enable(["table", "strikethrough"])
-        .render(cut_long_words(body))
-    )
-    draft = html_draft(html)
+    markdown = MarkdownIt("commonmark", {"maxNesting": _MAX_DEPTH}).enable(["table", "strikethrough"])
+    for kind in ("html_inline", "html_block"):
+        markdown.add_render_rule(kind, _render_html)
+    draft = html_draft(markdown.render(cut_long_words(body)))
     return Draft(draft.blocks, str(front.get("title") or ""), front)
+
+
+def _render_html(renderer: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+    """HTML in Markdown as it is, but ``<your-name>`` or ``List<String>``, which is no HTML, as text."""
+    from lxml.html.defs import tags
+
+    def keep(match: re.Match[str]) -> str:
+        name = match.group(1).lower()
+        return match.group() if name in tags or name in _HTML5 else html_escape(match.group())
+
+    return _TAG.sub(keep, tokens[index].content)
 
 
 def html_draft(html: str) -> Draft:
