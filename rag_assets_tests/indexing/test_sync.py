@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from rag_assets.chunking import chunk_document, identify
 from rag_assets.documents.parsing import ParserPool
+from rag_assets.errors import GateRefused
 from rag_assets.fingerprint import document_id
 from rag_assets.indexing.sync import SyncReport, sync
 from rag_assets.runtime import Runtime
@@ -101,3 +103,27 @@ def test_a_rename_embeds_nothing(runtime: Runtime, source: Path) -> None:
     assert (report.documents["renamed"], report.documents["removed"], report.documents["added"]) == (1, 0, 0)
     assert runtime.embedder.embedded == []
     assert live_rows(runtime) == wanted_rows(runtime, source)
+
+
+def test_a_renamed_file_without_a_title_embeds_nothing(runtime: Runtime, source: Path) -> None:
+    corpus(source)
+    (source / "untitled.csv").write_text("name,limit\nrail,100\n", encoding="utf-8")
+    run(runtime)
+    runtime.embedder.embedded.clear()
+    (source / "untitled.csv").rename(source / "limits.csv")
+    assert run(runtime).documents["renamed"] == 1
+    assert runtime.embedder.embedded == []
+
+
+def test_a_folder_that_shares_nothing_with_the_index_changes_nothing(runtime: Runtime, source: Path) -> None:
+    corpus(source)
+    run(runtime)
+    before = live_rows(runtime)
+    for path in source.iterdir():
+        path.unlink()
+    write(source, "other.md", "# Other\n\nAnother set of documents altogether.\n")
+    with pytest.raises(GateRefused, match="allow-mass-delete"):
+        run(runtime)
+    assert live_rows(runtime) == before
+    run(runtime, allow_mass_delete=True)
+    assert {row[0] for row in live_rows(runtime).values()} == {"other.md"}

@@ -68,10 +68,17 @@ Intro.
     assert document.metadata == {"title": "Front title", "date": "2024-05-06", "tags": ["x", "y"]}
 
 
-def test_the_title_is_the_first_heading_then_what_the_file_states_then_its_name(parse: Parse) -> None:
+def test_the_title_is_the_first_heading_then_what_the_file_states_never_its_name(parse: Parse) -> None:
     assert parse("a.md", b"---\ntitle: Front\n---\n# Heading\n").title == "Heading"
     assert parse("a.md", b"---\ntitle: Front\n---\ntext\n").title == "Front"
-    assert parse("folder/name.md", b"text\n").title == "name"
+    assert parse("folder/name.md", b"text\n").title == ""
+
+
+def test_what_looks_like_a_tag_but_is_none_stays_in_the_text(parse: Parse) -> None:
+    document = parse(
+        "a.md", b"Write <your-name> in a List<String>, <b>not</b> <unk>.\n\n<placeholder>\n\n<div>shown</div>\n"
+    )
+    assert document.text == "Write <your-name> in a List<String>, not <unk>.\n\n<placeholder>\n\nshown"
 
 
 def test_word_headings_come_from_styles_and_never_from_wording(parse: Parse) -> None:
@@ -145,7 +152,7 @@ def test_sheets_keep_values_as_written_and_are_parted_at_empty_rows(parse: Parse
         ("Title", 3, ("Other",), "Other"),
         ("Table", 3, ("Other",), "x | y"),
     ]
-    assert document.title == "book"
+    assert document.title == ""
     assert document.metadata["sheets"] == ["Prices", "Empty", "Other"]
 
 

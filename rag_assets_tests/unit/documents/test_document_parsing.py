@@ -82,8 +82,8 @@ def test_results_come_in_order_from_several_processes_and_threads() -> None:
             assert list(threads.map(lambda item: pool.parse(*item).text, items[10:20])) == [
                 f"id | n\n{index} | x" for index in range(10, 20)
             ]
-    assert [result.title if isinstance(result, ParsedDocument) else str(result) for result in results] == [
-        "is empty" if index == 7 else str(index) for index in range(40)
+    assert [result.text if isinstance(result, ParsedDocument) else str(result) for result in results] == [
+        "is empty" if index == 7 else f"id | n\n{index} | x" for index in range(40)
     ]
 
 
