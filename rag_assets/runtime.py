@@ -5,6 +5,7 @@ and the command line receive the same object.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,15 @@ from rag_assets.indexing.results import StageResult
 from rag_assets.models import Embedder, Progress, silent
 from rag_assets.plan import Plan
 from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an index is made: what its key is the fingerprint of."""
+
+    key: GenerationKey
+    chunking: ChunkingSettings
+    embedder: Embedder
 
 
 class Runtime:
@@ -110,6 +120,32 @@ class Runtime:
         return GenerationKey(
             self.chunker_fp(collection), self.embedder.fingerprint, index_fingerprint(self.settings.index)
         )
+
+    def recipe(self, collection: str) -> Recipe:
+        """How the configuration wants the index made."""
+        return Recipe(self.key(collection), self.chunking(collection), self.embedder)
+
+    def recipe_of(self, generation: Generation) -> Recipe:
+        """How an existing generation was made, so that it can follow its documents.
+
+        Raises:
+            RagAssetsError: its model is not what it was.
+        """
+        chunking = ChunkingSettings(**generation.config["chunking"])
+        return Recipe(generation.key, chunking, self.embedder_of(generation))
+
+    def recipes(self, collection: str) -> list[Recipe]:
+        """What a shard's run keeps up to date: the index the configuration asks for, then the live one if it differs.
+
+        A live index whose model is gone can't follow its documents; it is left as it is.
+        """
+        wanted, live = self.recipe(collection), self.live(collection)
+        if live is None or live.key == wanted.key:
+            return [wanted]
+        try:
+            return [wanted, self.recipe_of(live)]
+        except RagAssetsError:
+            return [wanted]
 
     def config(self, collection: str) -> dict[str, Any]:
         """The settings behind :meth:`key`, as stored with a generation."""

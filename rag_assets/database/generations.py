@@ -176,6 +176,14 @@ def promote(connection: Connection, generation: Generation, *, who: str, reason:
     return previous
 
 
+def withdraw(connection: Connection, generation_id: int, reason: str) -> None:
+    """Mark a generation a person rolled back from: it follows its documents, but only a person makes it live again."""
+    connection.execute(
+        "UPDATE generation SET state = 'withdrawn', reason = %s WHERE id = %s AND state = 'retired'",
+        (reason, generation_id),
+    )
+
+
 def superfluous(connection: Connection, collection: str, keep_retired: int) -> list[Generation]:
     """Generations nobody needs: retired ones beyond the last ``keep_retired``."""
     retired = [g for g in all_generations(connection, collection) if g.state == "retired"]

@@ -88,14 +88,14 @@ def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> d
 
 
 def _dirty(runtime: Runtime, collection: str) -> list[Request]:
-    """Dirty shards of a collection that has a live index under the present configuration.
+    """Shards whose documents the live index does not hold as they are.
 
     A first index, or one under a changed configuration, is the nightly run's (or a person's) to build and judge.
     """
     live = runtime.live(collection)
-    if live is None or live.key != runtime.key(collection):
+    if live is None:
         return []
-    planned = make_plan(runtime, collection)
+    planned = make_plan(runtime, collection, only_live=True)
     note_listing(runtime, planned)
     return [Request(collection, shard) for shard in shards_to_run(runtime, planned, live)]
 

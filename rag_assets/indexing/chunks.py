@@ -12,9 +12,9 @@ from rag_assets.chunking.identity import Chunk
 from rag_assets.database import ledger
 from rag_assets.database.ledger import Connection
 from rag_assets.fingerprint import bucket_of
-from rag_assets.indexing.results import StageResult
+from rag_assets.indexing.results import StageResult, combined
 from rag_assets.models import Element, ParsedDocument
-from rag_assets.runtime import Runtime
+from rag_assets.runtime import Recipe, Runtime
 
 _STALE = """
     SELECT d.doc_id FROM document d
@@ -40,14 +40,19 @@ _SAMPLES = sql.SQL("SELECT s.uri, c.headings, c.tokens, c.text {} ORDER BY s.uri
 
 
 def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
-    """Cut the shard's stale documents; drop the chunks of documents that are gone, whatever they were cut with.
+    """Cut the shard's stale documents, for the wanted index and for the live one; drop the chunks of what is gone.
 
     Raises:
         Superseded: another run wrote the shard meanwhile; nothing was written.
         ConfigurationError: the chunk size is more than the embedder reads.
     """
+    recipes = {recipe.key.chunker_fp: recipe for recipe in runtime.recipes(collection)}
+    return combined([_update(runtime, collection, shard, recipe) for recipe in recipes.values()])
+
+
+def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> StageResult:
     started = time.perf_counter()
-    shards, chunker_fp = runtime.settings.sync.shards, runtime.chunker_fp(collection)
+    shards, chunker_fp = runtime.settings.sync.shards, recipe.key.chunker_fp
     parameters = {"collection": collection, "shards": shards, "shard": shard, "chunker": chunker_fp}
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
@@ -56,7 +61,7 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
         stale = [row[0] for row in connection.execute(_STALE, parameters).fetchall()]
         gone = [row[0] for row in connection.execute(_GONE, parameters).fetchall()]
         for number, doc_id in enumerate(stale):
-            _rechunk(connection, runtime, collection, chunker_fp, doc_id, counts)
+            _rechunk(connection, collection, recipe, doc_id, counts)
             runtime.progress("chunk", number + 1, len(stale))
         counts["removed"] += _drop(connection, chunker_fp, gone)
         counts["documents"] = len(stale)
@@ -74,11 +79,10 @@ def read_document(connection: Connection, doc_id: str) -> tuple[ParsedDocument, 
     return ParsedDocument(row[0], elements, row[2]), row[3], row[4]
 
 
-def _rechunk(
-    connection: Connection, runtime: Runtime, collection: str, chunker_fp: str, doc_id: str, counts: dict[str, int]
-) -> None:
+def _rechunk(connection: Connection, collection: str, recipe: Recipe, doc_id: str, counts: dict[str, int]) -> None:
+    chunker_fp = recipe.key.chunker_fp
     document, document_hash, _ = read_document(connection, doc_id)
-    drafts = chunk_document(document, runtime.chunking(collection), runtime.embedder)
+    drafts = chunk_document(document, recipe.chunking, recipe.embedder)
     chunks = identify(doc_id, drafts)
     rows = connection.execute(
         "SELECT chunk_id FROM chunk WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id)

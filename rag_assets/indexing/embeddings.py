@@ -13,9 +13,9 @@ from psycopg import sql
 
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
-from rag_assets.indexing.results import StageResult
+from rag_assets.indexing.results import StageResult, combined
 from rag_assets.models import Embedder
-from rag_assets.runtime import Runtime
+from rag_assets.runtime import Recipe, Runtime
 
 BATCH = 256
 """Texts embedded between two commits: a few seconds of work on a small machine."""
@@ -43,15 +43,41 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
     Raises:
         RagAssetsError: the embedder returned another number of vectors, another dimension, or unusable ones.
     """
+    return combined(
+        [_update(runtime, collection, shard, recipe) for recipe in runtime.recipes(collection)],
+        summed=("computed", "tokens_embedded"),
+    )
+
+
+def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> StageResult:
     started = time.perf_counter()
-    embedder = runtime.embedder
+    embedder = recipe.embedder
     parameters = {
         "collection": collection,
         "shards": runtime.settings.sync.shards,
         "shard": shard,
-        "chunker": runtime.chunker_fp(collection),
-        "embedder": embedder.fingerprint,
+        "chunker": recipe.key.chunker_fp,
+        "embedder": recipe.key.embedder_fp,
     }
+    missing, tokens = _embed_missing(runtime, parameters, embedder)
+    with runtime.database.transaction(snapshot=True) as connection:
+        return _result(connection, collection, shard, parameters, missing, tokens, time.perf_counter() - started)
+
+
+def embed_lost(runtime: Runtime, collection: str, recipe: Recipe) -> int:
+    """Embed the texts of all shards that have chunks but no vector; returns how many there were."""
+    parameters = {
+        "collection": collection,
+        "shards": 1,
+        "shard": 0,
+        "chunker": recipe.key.chunker_fp,
+        "embedder": recipe.key.embedder_fp,
+    }
+    return _embed_missing(runtime, parameters, recipe.embedder)[0]
+
+
+def _embed_missing(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder) -> tuple[int, int]:
+    """Embed what has no vector, a batch a transaction; returns how many texts and tokens."""
     with runtime.database.transaction() as connection:
         missing: list[tuple[str, int]] = connection.execute(_MISSING, parameters).fetchall()
     tokens, embedding_seconds = 0, 0.0
@@ -70,8 +96,7 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
         runtime.progress("embed", start + len(batch), len(missing))
     if len(missing) >= WORTH_MEASURING:
         _note_throughput(runtime, embedder.fingerprint, tokens / embedding_seconds)
-    with runtime.database.transaction(snapshot=True) as connection:
-        return _result(connection, collection, shard, parameters, len(missing), tokens, time.perf_counter() - started)
+    return len(missing), tokens
 
 
 def _note_throughput(runtime: Runtime, embedder_fp: str, tokens_per_second: float) -> None:

@@ -7,7 +7,7 @@ from rag_assets.database import generations, ledger
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
-from rag_assets.indexing.results import StageResult
+from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
@@ -31,15 +31,20 @@ _UNEMBEDDED = """
 
 
 def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
-    """Bring the shard's rows of the target generation up to date; begins that generation when there is none.
+    """Bring the shard's rows of the target generation, and of the live one, up to date; begins the target if need be.
 
     Raises:
         Superseded: another run wrote the shard meanwhile; nothing was written.
         RagAssetsError: chunks of the shard have no vector yet (``embeddings`` has to run first).
     """
+    target, live = target_generation(runtime, collection), runtime.live(collection)
+    followed = [live] if live is not None and len(runtime.recipes(collection)) > 1 else []
+    return combined([_update(runtime, collection, shard, generation) for generation in (target, *followed)])
+
+
+def _update(runtime: Runtime, collection: str, shard: int, generation: Generation) -> StageResult:
     started = time.perf_counter()
     shards = runtime.settings.sync.shards
-    generation = target_generation(runtime, collection)
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
     parameters: dict[str, Any] = {

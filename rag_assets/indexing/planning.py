@@ -23,7 +23,14 @@ class Planned:
     """What could not be used, unreadable files included."""
 
 
-def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_mass_delete: bool = False) -> Planned:
+def make_plan(
+    runtime: Runtime,
+    collection: str,
+    *,
+    verify: bool = False,
+    allow_mass_delete: bool = False,
+    only_live: bool = False,
+) -> Planned:
     """List the collection's source and plan; reads files, writes nothing.
 
     Args:
@@ -31,15 +38,14 @@ def make_plan(runtime: Runtime, collection: str, *, verify: bool = False, allow_
         collection: its name.
         verify: hash every file instead of trusting size and modification time.
         allow_mass_delete: a person confirmed that many documents are really gone.
+        only_live: judge what is stale by the live index alone, not by the one the configuration asks for.
 
     Raises:
         ConfigurationError: unknown collection, or its source is missing or not a folder.
     """
     settings = runtime.settings.collection(collection)
     listing = _without_forgotten(runtime, collection, list_folder(settings.source, settings.exclude))
-    target = runtime.target(collection)
-    with runtime.database.transaction(snapshot=True) as connection:
-        have = ledger.read_have(connection, collection, runtime.chunker_fp(collection), target.id if target else None)
+    have = _have(runtime, collection, only_live=only_live)
     hashes: dict[bytes, str] = {}
     unreadable: dict[bytes, str] = {}
     looked_into = suspects(collection, listing, have, verify=verify)
@@ -82,6 +88,26 @@ def _without_forgotten(runtime: Runtime, collection: str, listing: Listing) -> L
     reason = "was forgotten on request; `rag-assets forget --undo` lets it back"
     dropped = tuple(SkippedFile(file.path, file.uri, reason) for file in set(listing.files) - set(kept))
     return Listing(kept, (*listing.skipped, *sorted(dropped, key=lambda item: item.path)), listing.complete)
+
+
+def _have(runtime: Runtime, collection: str, *, only_live: bool) -> Have:
+    """What exists; a document is pending if the wanted index or the live one does not hold its present version."""
+    live = runtime.live(collection)
+    generations = [] if only_live else [(runtime.key(collection).chunker_fp, runtime.target(collection))]
+    if live is not None and (only_live or len(runtime.recipes(collection)) > 1):
+        generations.append((live.key.chunker_fp, live))
+    with runtime.database.transaction(snapshot=True) as connection:
+        found = [
+            ledger.read_have(connection, collection, chunker_fp, generation.id if generation else None)
+            for chunker_fp, generation in generations
+        ]
+    first, *others = found
+    pending = {doc_id for have in found for doc_id, state in have.files.items() if state.pending}
+    files = {
+        doc_id: replace(state, pending=True) if doc_id in pending and not state.pending else state
+        for doc_id, state in first.files.items()
+    }
+    return Have(files, first.orphans.union(*(have.orphans for have in others)))
 
 
 def note_listing(runtime: Runtime, planned: Planned) -> None:

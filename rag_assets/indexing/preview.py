@@ -53,6 +53,8 @@ class _Tally:
     metadata_only: int = 0
     texts: dict[str, int] = field(default_factory=dict)
     """Tokens by text hash, of the chunks that would be added."""
+    followed: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The same for a live index made otherwise, by its embedder's fingerprint."""
 
 
 def preview(runtime: Runtime, planned: Planned) -> Preview:
@@ -75,11 +77,13 @@ def preview(runtime: Runtime, planned: Planned) -> Preview:
         gone += [c.previous_doc_id for c in plan.changes if c.previous_doc_id]
         gone += planned.have.orphans
         removed = round(tally.removed * scale) + len(_rows_of(connection, target_id, gone))
-        missing = _missing(connection, runtime, tally.texts)
+        missing = _missing(connection, runtime.embedder.fingerprint, tally.texts)
+        followed = {fp: _missing(connection, fp, texts) for fp, texts in tally.followed.items()}
         total = _total(connection, target_id)
         speed = _speed(connection, runtime)
-    added, computed = round(tally.added * scale), round(len(missing) * scale)
-    tokens = round(sum(missing.values()) * scale)
+    added = round(tally.added * scale)
+    computed = round((len(missing) + sum(len(texts) for texts in followed.values())) * scale)
+    tokens = round((sum(missing.values()) + sum(sum(texts.values()) for texts in followed.values())) * scale)
     counts = plan.counts
     lost = Counter(change.kind for change in quarantined)
     return Preview(
@@ -166,6 +170,7 @@ def _cut(
         except (UnparsableDocument, FileGone, FileUnreadable):
             tally.removed += len(_rows_of(connection, target_id, [change.doc_id]))
             return False
+        _count_followed(runtime, collection, change, document, tally)
         tally.metadata_only += _only_metadata(connection, change, document)
     chunks: list[Chunk] = identify(
         change.doc_id, chunk_document(document, runtime.chunking(collection), runtime.embedder)
@@ -176,6 +181,14 @@ def _cut(
     tally.removed += len(have - wanted)
     tally.texts.update({chunk.text_hash: chunk.draft.tokens for chunk in chunks if chunk.chunk_id not in have})
     return True
+
+
+def _count_followed(runtime: Runtime, collection: str, change: Change, document: ParsedDocument, tally: _Tally) -> None:
+    """Note what the live index needs embedded, too, where it is made otherwise than the configuration asks for."""
+    for recipe in runtime.recipes(collection)[1:]:
+        texts = tally.followed.setdefault(recipe.key.embedder_fp, {})
+        chunks = identify(change.doc_id, chunk_document(document, recipe.chunking, recipe.embedder))
+        texts.update({chunk.text_hash: chunk.draft.tokens for chunk in chunks})
 
 
 def _only_metadata(connection: Connection, change: Change, document: ParsedDocument) -> bool:
@@ -193,10 +206,9 @@ def _rows_of(connection: Connection, target_id: int | None, doc_ids: Sequence[st
     return {row[0] for row in rows}
 
 
-def _missing(connection: Connection, runtime: Runtime, texts: Mapping[str, int]) -> dict[str, int]:
+def _missing(connection: Connection, embedder_fp: str, texts: Mapping[str, int]) -> dict[str, int]:
     rows = connection.execute(
-        "SELECT text_hash FROM embedding WHERE embedder_fp = %s AND text_hash = ANY(%s)",
-        (runtime.embedder.fingerprint, list(texts)),
+        "SELECT text_hash FROM embedding WHERE embedder_fp = %s AND text_hash = ANY(%s)", (embedder_fp, list(texts))
     ).fetchall()
     known = {row[0] for row in rows}
     return {digest: tokens for digest, tokens in texts.items() if digest not in known}

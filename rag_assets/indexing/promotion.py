@@ -60,7 +60,10 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
                 f"{live.name} has no retained predecessor to roll back to. `rag-assets status` lists generations."
             )
         target = generations.by_id(connection, row[0])
-    return promote(runtime, target, who=who, reason=f"rollback from {live.name}")
+    done = promote(runtime, target, who=who, reason=f"rollback from {live.name}")
+    with runtime.database.transaction() as connection:
+        generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
+    return done
 
 
 def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:

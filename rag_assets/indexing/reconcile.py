@@ -11,6 +11,7 @@ from psycopg import sql
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
+from rag_assets.indexing.embeddings import embed_lost
 from rag_assets.indexing.integrity import Integrity, inspect
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
@@ -36,7 +37,7 @@ _SUSPECT = """
     LEFT JOIN {table} e ON e.chunk_id = c.chunk_id
     WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s
       AND (e.chunk_id IS NULL OR e.text <> c.text OR e.text_hash <> c.text_hash OR e.doc_id <> c.doc_id
-           OR e.embedding <> v.vector::halfvec)
+           OR v.vector IS NULL OR e.embedding <> v.vector::halfvec)
     UNION
     SELECT e.doc_id FROM {table} e
     WHERE NOT EXISTS (SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
@@ -46,11 +47,16 @@ _SUSPECT = """
 def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
     """Make a generation's rows equal to the chunks and vectors the ledger holds; documents that are behind stay a sync's work.
 
-    Rows of suspect documents are deleted and written again in one transaction, so readers see the old rows or the new
-    ones. Chunks without a vector are left for the next sync, which embeds them.
+    Vectors that were lost are computed again. Rows of suspect documents are deleted and written again in one transaction,
+    so readers see the old rows or the new ones.
+
+    Raises:
+        RagAssetsError: the generation's model is not what it was.
     """
     before = inspect(runtime, generation)
     repaired, rebuilt = 0, False
+    if before.missing or before.wrong:
+        embed_lost(runtime, generation.collection, runtime.recipe_of(generation))
     if before.missing or before.extra or before.wrong:
         with runtime.database.transaction() as connection:
             repaired = _rewrite(connection, generation)
@@ -58,7 +64,7 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
         with runtime.database.transaction() as connection:
             pgvector.rebuild_index(connection, generation)
         rebuilt = True
-    after = inspect(runtime, generation) if repaired or rebuilt else before
+    after = inspect(runtime, generation) if before.faults else before
     return Reconciliation(generation, before, after, repaired, rebuilt)
 
 

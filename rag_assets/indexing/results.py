@@ -1,7 +1,7 @@
 """What a stage reports: the same numbers reach the asset page, the progress bar and the JSON of ``sync``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -26,3 +26,12 @@ class StageResult:
     """Tokens of each chunk of the shard, for the histogram."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further figures for the asset page."""
+
+
+def combined(results: Sequence[StageResult], *, summed: Sequence[str] = ()) -> StageResult:
+    """The result for the index the configuration asks for, which is the first; ``summed`` counts are of all of them."""
+    first = results[0]
+    counts = {
+        name: sum(r.counts[name] for r in results) if name in summed else first.counts[name] for name in first.counts
+    }
+    return replace(first, counts=counts, seconds=sum(result.seconds for result in results))

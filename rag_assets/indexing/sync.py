@@ -104,7 +104,7 @@ def sync(
         _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
     target = runtime.target(collection)
     promoted, refused = False, None
-    if target is not None and not target.is_live:
+    if target is not None and not target.is_live and target.state != "withdrawn":
         try:
             (running or runner()).publish(collection)
             promoted = True

@@ -140,7 +140,7 @@ def test_a_parsing_run_that_was_overtaken_writes_nothing(open_index: OpenIndex, 
     assert live_rows(fast) == wanted_rows(fast, source)
 
 
-@pytest.mark.parametrize(("stage", "at"), [(chunks, 2), (index_entries, 3)])
+@pytest.mark.parametrize(("stage", "at"), [(chunks, 3), (index_entries, 5)])
 def test_a_later_stage_that_was_overtaken_writes_nothing(
     open_index: OpenIndex, source: Path, stage: Any, at: int
 ) -> None:

@@ -101,7 +101,7 @@ CREATE TABLE generation (
     -- The settings behind the fingerprints, so that a retained generation can be searched and evaluated again.
     config jsonb NOT NULL,
     dimension int NOT NULL,
-    state text NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired', 'refused')),
+    state text NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired', 'refused', 'withdrawn')),
     reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
     promoted_at timestamptz,
@@ -109,7 +109,7 @@ CREATE TABLE generation (
 );
 CREATE UNIQUE INDEX generation_one_live ON generation (collection) WHERE state = 'live';
 CREATE UNIQUE INDEX generation_one_building ON generation (collection, chunker_fp, embedder_fp, index_fp)
-    WHERE state IN ('building', 'ready', 'refused');
+    WHERE state IN ('building', 'ready', 'refused', 'withdrawn');
 ALTER TABLE collection ADD FOREIGN KEY (live_generation) REFERENCES generation;
 
 -- Which version of a document a generation holds.
