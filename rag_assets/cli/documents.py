@@ -11,6 +11,7 @@ from rag_assets.cli.main import common, fail, main, remember_source, reporting, 
 from rag_assets.cli.output import emit, rows
 
 if TYPE_CHECKING:
+    from rag_assets.indexing.sync import Runner
     from rag_assets.runtime import Runtime
 
 _SHOWN = 20
@@ -100,15 +101,22 @@ def run_sync(
     """A sync whose runs are Dagster runs in this process; Dagster is imported only when there is something to run."""
     from rag_assets.indexing.sync import sync as bring_up_to_date
 
-    def runner() -> Any:
-        from rag_assets.definitions import build_definitions
-        from rag_assets.defs.local import LocalRunner
-
-        return LocalRunner(runtime, build_definitions(runtime=runtime))
-
     return bring_up_to_date(
-        runtime, collection, runner, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted
+        runtime,
+        collection,
+        lambda: local_runner(runtime),
+        verify=verify,
+        allow_mass_delete=allow_mass_delete,
+        accepted=accepted,
     )
+
+
+def local_runner(runtime: "Runtime") -> "Runner":
+    """What materializes assets in this process; importing Dagster costs a second, so only when there is something to run."""
+    from rag_assets.definitions import build_definitions
+    from rag_assets.defs.local import LocalRunner
+
+    return LocalRunner(runtime, build_definitions(runtime=runtime))
 
 
 def print_sync(report: Any) -> None:

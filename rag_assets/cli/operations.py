@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from rag_assets.cli.documents import print_sync, run_sync
+from rag_assets.cli.documents import local_runner, print_sync, run_sync
 from rag_assets.cli.main import common, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
 from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
@@ -126,15 +126,20 @@ def rollback(source: Path | None, collection: str | None, as_json: bool) -> None
 @main.command()
 @common
 def promote(source: Path | None, collection: str | None, as_json: bool) -> None:
-    """Make the evaluated generation of the present configuration live, if it passed its gates."""
-    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
-        from rag_assets.evaluation.publishing import promote_target
+    """Evaluate the generation the present configuration asks for, and make it live if it passes its gates.
 
-        done = promote_target(runtime, name, who="rag-assets promote")
+    This is also what brings back a generation that was rolled back.
+    """
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing.hnsw_index import existing_target
+
+        target = existing_target(runtime, name)
+        if not target.is_live:
+            local_runner(runtime).publish(name)
         if as_json:
-            emit({"live": done.live.name, "changed": done.changed})
+            emit({"live": target.name, "changed": not target.is_live})
         else:
-            click.echo(f"{done.live.name} is live{'' if done.changed else ' already'}.")
+            click.echo(f"{target.name} is live{' already' if target.is_live else ''}.")
 
 
 @main.command()

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.errors import GateRefused
-from rag_assets.evaluation import publishing
 from rag_assets.indexing import promotion
 from rag_assets.indexing.forgetting import forget
 from rag_assets.indexing.reconcile import reconcile_live
 from rag_assets.indexing.sync import Runner, sync
+from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
 
 MakeRunner = Callable[[Runtime, dg.DagsterInstance], Runner]
@@ -71,12 +71,15 @@ def operation_jobs(make_runner: MakeRunner) -> dict[str, dg.JobDefinition]:
         if found is not None:
             _show(context, {"generation": found.generation.name, **asdict(found.before), "left": found.after.faults})
 
-    @dg.op(name=op_name("promote"), description="Make the evaluated generation live, if it passed.")
+    @dg.op(
+        name=op_name("promote"),
+        description="Evaluate the generation the configuration asks for, and make it live if it passes.",
+    )
     def promote_op(
         context: dg.OpExecutionContext, config: CollectionConfig, runtime: dg.ResourceParam[Runtime]
     ) -> None:
-        done = publishing.promote_target(runtime, config.collection, who=f"run {context.run_id[:8]}")
-        _show(context, {"live": done.live.name, "changed": done.changed})
+        make_runner(runtime, context.instance).publish(config.collection)
+        _show(context, {"live": live_generation(runtime, config.collection).name})
 
     @dg.op(name=op_name("rollback"), description="Make the generation that was live before answer again.")
     def rollback_op(

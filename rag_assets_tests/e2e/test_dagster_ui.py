@@ -170,6 +170,10 @@ def _backfill_both_shards(ui: _UI) -> None:
     assert status() == "COMPLETED_SUCCESS"
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_plain_dagster_dev_in_the_repository_is_the_same_instance(command: CommandLine) -> None:
     port = _free_port()
     ui = _UI(port)
@@ -177,7 +181,10 @@ def test_plain_dagster_dev_in_the_repository_is_the_same_instance(command: Comma
     dagster = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
     environment = {**command.environment(), "DAGSTER_DISABLE_TELEMETRY": "1"}
     with log.open("wb") as output:
-        process = subprocess.Popen(dagster, cwd=REPOSITORY, env=environment, stdout=output, stderr=output)
+        # A shell's background job, such as a whole test run, has Ctrl-C ignored, and so have its children.
+        process = subprocess.Popen(
+            dagster, cwd=REPOSITORY, env=environment, stdout=output, stderr=output, preexec_fn=_heed_interrupts
+        )
     try:
         _wait(lambda: process.poll() is not None or ui.answers(), "the UI")
         assert process.poll() is None, log.read_text(encoding="utf-8")
