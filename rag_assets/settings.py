@@ -250,7 +250,9 @@ def load_settings(
     remembered = _read_remembered(home)
     collections: dict[str, Any] = tables | {n: {"source": p} for n, p in remembered.items() if n not in tables}
     named_source = source or os.environ.get("RAG_SOURCE")
-    name = collection or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
+    # The variable never changes the folder of a collection that has one and is merely named by a command.
+    named = collection if source or collection not in collections else None
+    name = named or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
     if named_source:
         path = Path(named_source).expanduser().absolute()
         configured = tables.get(name, {})

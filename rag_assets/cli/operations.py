@@ -35,12 +35,14 @@ _DEMO_QUESTIONS = (
 def up(source: Path | None, collection: str | None, as_json: bool, port: int, no_browser: bool) -> None:
     """Run everything until Ctrl-C: PostgreSQL, the Dagster UI and its daemon."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
-        from rag_assets.defs.instance import WORKSPACE_FILE, prepare_home
+        from rag_assets.defs.dead_runs import end_dead_runs
+        from rag_assets.defs.instance import WORKSPACE_FILE, open_instance, prepare_home
 
         _refuse_used(port)
         _remember_folder(runtime, source, name)
         _ = runtime.database
         home = prepare_home(runtime.settings)
+        end_dead_runs(open_instance(runtime.settings), alone=runtime.settings.postgres_url is None and _alone(runtime))
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(home),
@@ -72,6 +74,13 @@ def _remember_folder(runtime: Any, source: Path | None, name: str) -> None:
     if source is not None:
         list_folder(source, runtime.settings.collection(name).exclude)
         remember_source(source, name)
+
+
+def _alone(runtime: Any) -> bool:
+    """Whether this is the only live process that uses the embedded database."""
+    from rag_assets.database.embedded import embedded
+
+    return embedded(runtime.settings.home).holders() == [os.getpid()]
 
 
 def _refuse_used(port: int) -> None:

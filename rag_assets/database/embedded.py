@@ -123,6 +123,10 @@ class EmbeddedPostgres:
             self._holder = None
             self._leases.drop()
 
+    def holders(self) -> list[int]:
+        """Pids of the live processes that use the server, ascending."""
+        return self._leases.live_holders() if self._control.is_dir() else []
+
     def destroy(self) -> None:
         """Stop the server and delete its data, wherever they are. What was indexed is gone then.
 

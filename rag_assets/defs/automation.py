@@ -72,7 +72,7 @@ def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> d
         while waiting and time.monotonic() < deadline:
             collection = waiting.pop(0)
             try:
-                requests += _dirty(runtime, collection)
+                requests += _dirty(runtime, collection, problems)
             except RagAssetsError as error:
                 # One broken source must not keep the others from being followed.
                 problems.append(f"{collection}: {error}")
@@ -87,7 +87,7 @@ def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> d
     return sensor
 
 
-def _dirty(runtime: Runtime, collection: str) -> list[Request]:
+def _dirty(runtime: Runtime, collection: str, problems: list[str]) -> list[Request]:
     """Shards whose documents the live index does not hold as they are.
 
     A first index, or one under a changed configuration, is the nightly run's (or a person's) to build and judge.
@@ -97,6 +97,11 @@ def _dirty(runtime: Runtime, collection: str) -> list[Request]:
         return []
     planned = make_plan(runtime, collection, only_live=True)
     note_listing(runtime, planned)
+    if planned.plan.withheld:
+        problems.append(
+            f"{collection}: {len(planned.plan.withheld)} documents vanished at once; none is deleted until `rag-assets sync "
+            "--allow-mass-delete` confirms it"
+        )
     return [Request(collection, shard) for shard in shards_to_run(runtime, planned, live)]
 
 
@@ -112,7 +117,7 @@ def _in_flight(instance: dg.DagsterInstance) -> set[Request]:
 
 def _why(problems: Sequence[str], dirty: int) -> str:
     if problems:
-        return "Could not look at: " + "; ".join(problems)
+        return "Needs a person: " + "; ".join(problems)
     return f"{dirty} dirty shards, all with a run in flight." if dirty else "Every live index is up to date."
 
 

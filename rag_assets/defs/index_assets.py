@@ -180,9 +180,9 @@ def _results(names: Iterable[str], checks: Iterable[Check]) -> list[dg.AssetChec
         }
         results.append(
             dg.AssetCheckResult(
-                passed=check.passed is not False,
+                passed=check.passed is True,
                 check_name=name,
-                severity=dg.AssetCheckSeverity.ERROR if check.passed is False else dg.AssetCheckSeverity.WARN,
+                severity=dg.AssetCheckSeverity.WARN if check.passed else dg.AssetCheckSeverity.ERROR,
                 description=check.text,
                 metadata=metadata,
             )

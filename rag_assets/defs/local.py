@@ -6,6 +6,7 @@ from typing import Any
 from dagster import DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 
+from rag_assets.defs.dead_runs import end_dead_runs, owner_tags
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
@@ -23,6 +24,7 @@ class LocalRunner:
         """``definitions`` hold ``runtime``; ``instance`` None: the project's own, opened from its settings."""
         self._runtime = runtime
         self._instance = instance or open_instance(runtime.settings)
+        end_dead_runs(self._instance)
         self._definitions = definitions
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
@@ -50,7 +52,11 @@ class LocalRunner:
         definition = self._definitions.resolve_job_def(job)
         try:
             result = definition.execute_in_process(
-                instance=self._instance, partition_key=partition, run_config=_QUIET, raise_on_error=True
+                instance=self._instance,
+                partition_key=partition,
+                run_config=_QUIET,
+                raise_on_error=True,
+                tags=owner_tags(),
             )
         except DagsterExecutionInterruptedError:
             # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.

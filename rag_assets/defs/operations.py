@@ -52,8 +52,10 @@ def operation_jobs(make_runner: MakeRunner) -> dict[str, dg.JobDefinition]:
         _show(context, asdict(report))
         if report.refused:
             raise GateRefused(report.refused)
-        if not report.generation["promoted"]:
-            # Nothing new went live, so nothing was judged: the team still gets tonight's figures.
+        target = runtime.target(config.collection)
+        if not report.generation["promoted"] and target is not None and target.is_live:
+            # Nothing new went live, so nothing was judged: the team still gets tonight's figures. A generation that was
+            # rolled back is not published here: only a person brings it back.
             runner.publish(config.collection)
         if report.withheld:
             raise GateRefused(

@@ -34,7 +34,7 @@ def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:
     result = runner.evaluate_retrieval(runtime, generation, questions, command=command)
     result = gates.judge(runtime, generation, result)
     run_id = store.save(runtime, generation, result)
-    if result.verdict == "fail":
+    if result.verdict != "pass":
         promotion.refuse(runtime, generation, " ".join(result.reasons))
         path = write_report(result, report_folder(runtime, generation, run_id))
         store.save(runtime, generation, result, run_id=run_id, report=path)
@@ -68,7 +68,7 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
             f"{generation.name} changed since it was evaluated. Materialize `retrieval_evaluation` again."
         )
     failed = [check.text for check in gates.structural_checks(inspect(runtime, generation)) if check.passed is False]
-    failed += [check.text for check in result.checks if check.passed is False]
+    failed += [check.text for check in result.checks if check.passed is not True]
     if failed:
         promotion.refuse(runtime, generation, " ".join(failed))
         raise GateRefused(f"{generation.name} did not pass: {' '.join(failed)}")

@@ -97,11 +97,8 @@ def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -
 
 def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
-    filters = {
-        key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
-    }
     try:
-        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters)
+        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=_filters(question))
     except RagAssetsError as error:
         lost = unmeasured_scores(question) if question.relevant else {}
         return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
@@ -113,6 +110,13 @@ def _search_one(runtime: Runtime, generation: Generation, question: Question, *,
         retrieved=tuple(_passage(hit, grades) for hit in found.hits[:SHOWN]),
         milliseconds=found.milliseconds,
     )
+
+
+def _filters(question: Question) -> dict[str, str]:
+    """A question's filter as search takes it."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
+    }
 
 
 def _retrieval_scores(question: Question, hits: Sequence[Hit], *, measurable: bool) -> dict[str, float | None]:
@@ -164,7 +168,8 @@ def evaluate_answers(
 
     questions = {question.id: question for question in load_questions(questions_file)}
     chosen = _sample(
-        [item for item in result.questions if item.error is None], runtime.settings.evaluation.answer_questions
+        [item for item in result.questions if item.error is None and item.id in questions],
+        runtime.settings.evaluation.answer_questions,
     )
     asker = Asker(runtime)
     answered: dict[str, QuestionResult] = {}
@@ -199,7 +204,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
     # A question that lost all its labels can be answered, but not judged.
     judgeable = bool(item.relevant) or not question.relevant
     try:
-        asked = asker.ask(question.question, generation=generation)
+        asked = asker.ask(question.question, filters=_filters(question), generation=generation)
     except RagAssetsError as error:
         return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
     given = asked.answer

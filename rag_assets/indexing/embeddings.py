@@ -157,7 +157,7 @@ def _result(
         shard=shard,
         data_version=f"{row[1]}-{parameters['embedder'][:12]}",
         code_version=parameters["embedder"],
-        counts={"computed": computed, "tokens_embedded": tokens, "texts": row[0]},
+        counts={"computed": computed, "reused": row[0] - computed, "tokens_embedded": tokens, "texts": row[0]},
         seconds=seconds,
         facts={"texts_per_second": round(computed / seconds, 1) if computed else None},
     )

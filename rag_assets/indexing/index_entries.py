@@ -140,7 +140,7 @@ def _result(
         shard=shard,
         data_version=row[1],
         code_version=generation.key.index_fp,
-        counts={**counts, "rows": row[0]},
+        counts={**counts, "unchanged": row[0] - counts["added"] - counts["updated"], "rows": row[0]},
         seconds=seconds,
         facts={"generation": generation.name, "generation_state": generation.state},
     )

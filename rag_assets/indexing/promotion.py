@@ -1,5 +1,6 @@
 """``live_index``: the flip that makes a generation answer queries, its way back, and what is dropped afterwards."""
 
+import shutil
 from dataclasses import dataclass
 
 from rag_assets.database import generations
@@ -60,10 +61,9 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
                 f"{live.name} has no retained predecessor to roll back to. `rag-assets status` lists generations."
             )
         target = generations.by_id(connection, row[0])
-    done = promote(runtime, target, who=who, reason=f"rollback from {live.name}")
-    with runtime.database.transaction() as connection:
+        generations.promote(connection, target, who=who, reason=f"rollback from {live.name}")
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
-    return done
+        return Promotion(generations.by_id(connection, target.id), live, changed=True)
 
 
 def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
@@ -72,4 +72,9 @@ def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
         dropped = generations.superfluous(connection, collection, runtime.settings.sync.keep_retired)
         for generation in dropped:
             pgvector.drop(connection, generation)
+    reports = runtime.settings.home / "reports" / collection
+    for generation in dropped:
+        # Reports quote documents; none may outlive what `forget` can still find.
+        for folder in reports.glob(f"{generation.sequence:04d}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
     return dropped

@@ -35,10 +35,11 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
     work = [change for change in plan.of_shard(shard) if change.kind in _READS]
-    counts = dict.fromkeys(("parsed", "quarantined", "removed", "metadata_only", "bytes"), 0)
+    counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
     with runtime.database.transaction() as connection:
         for number, (change, content, outcome) in enumerate(_parse(runtime, collection, work)):
             if content is not None:
+                counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
                 counts["bytes"] += content.size
                 _write(connection, runtime, collection, change, content, outcome, counts)
             runtime.progress("parse", number + 1, len(work))
@@ -209,7 +210,7 @@ def _result(
         shard=shard,
         data_version=row[1],
         code_version=runtime.parser_fp,
-        counts={**counts, "documents": row[0]},
+        counts={**counts, "unchanged": max(0, row[0] - counts["parsed"]), "documents": row[0]},
         seconds=seconds,
         samples=tuple({"document": s[0], "title": s[1], "elements": s[2], "bytes": s[3]} for s in samples),
         quarantined=tuple(ledger.quarantined(connection, collection, (shards, shard))),

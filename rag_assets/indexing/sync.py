@@ -142,14 +142,15 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
 
 
 def _refuse_other_folder(runtime: Runtime, collection: str, planned: Planned) -> None:
-    """A source that shares nothing with what is indexed is another folder: mixing both would answer from two."""
+    """A source that holds more strangers than acquaintances is another folder: mixing both would answer from two."""
     plan = planned.plan
-    if not plan.withheld or len(plan.withheld) < len(planned.have.files) or not planned.listing.files:
+    strangers = sum(change.kind is Kind.ADDED for change in plan.changes)
+    if not plan.withheld or strangers <= len(planned.have.files) - len(plan.withheld):
         return
     source = runtime.settings.collection(collection).source
     raise GateRefused(
-        f"None of the {len(plan.withheld):,} documents indexed as {collection!r} is in {source}, which holds "
-        f"{len(planned.listing.files):,} others. Nothing was changed. If it is another set of documents, give it its own "
+        f"{len(plan.withheld):,} of the {len(planned.have.files):,} documents indexed as {collection!r} are not in {source}, "
+        f"which holds {strangers:,} others. Nothing was changed. If it is another set of documents, give it its own "
         "--collection NAME; if it replaces the first, run it again with --allow-mass-delete."
     )
 

@@ -8,6 +8,8 @@ import pytest
 
 from rag_assets.definitions import build_definitions
 from rag_assets.defs.automation import Request, choose, rotation
+from rag_assets.defs.dead_runs import OWNER_TAG, end_dead_runs, owner_tags
+from rag_assets.indexing.promotion import rollback
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, run, write
 
 
@@ -116,3 +118,35 @@ def test_the_nightly_job_verifies_evaluates_and_reports(
     reports = sorted((index.settings.home / "reports" / "default").glob("*/report.html"))
     assert len(reports) == 2
     assert index.live("default") is not None
+
+
+def test_the_nightly_job_does_not_bring_back_what_a_person_rolled_back(
+    open_index: OpenIndex, source: Path, instance: dg.DagsterInstance
+) -> None:
+    corpus(source)
+    run(open_index())
+    index = open_index(embedder={"model": "2"})
+    run(index)
+    rollback(index, "default", who="test")
+    job = build_definitions(runtime=index).resolve_job_def("nightly_reindex")
+    config = {"ops": {"nightly_reindex_op": {"config": {"collection": "default"}}}}
+    assert job.execute_in_process(instance=instance, run_config=config).success
+    live = index.live("default")
+    assert live is not None
+    assert live.name == "default#1"
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_one_that_lives_is_not(
+    index: WarmRuntime, source: Path, instance: dg.DagsterInstance
+) -> None:
+    corpus(source)
+    job = build_definitions(runtime=index).resolve_job_def("update_shard")
+    started = dg.DagsterRunStatus.STARTED
+    dead = instance.create_run_for_job(job, status=started, tags={OWNER_TAG: "999999:1"})
+    mine = instance.create_run_for_job(job, status=started, tags=owner_tags())
+    launched = instance.create_run_for_job(job, status=started)
+    assert end_dead_runs(instance) == 1
+    statuses = {run_.run_id: run_.status for run_ in instance.get_runs()}
+    assert statuses[dead.run_id] == dg.DagsterRunStatus.FAILURE
+    assert statuses[mine.run_id] == statuses[launched.run_id] == started
+    assert end_dead_runs(instance, alone=True) == 1

@@ -102,12 +102,11 @@ def test_a_vanished_folder_deletes_nothing_until_a_person_confirms_it(command: C
     assert command.json("sync")["embeddings"] == {"computed": 0, "reused": 3}
 
 
-def test_another_folder_synced_by_mistake_is_refused_and_gone_with_the_next_sync(
-    command: CommandLine, tmp_path: Path
-) -> None:
+def test_another_folder_synced_by_mistake_is_refused_and_changes_nothing(command: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("Penguins huddle against the polar night.\n", encoding="utf-8")
     assert command.run("sync", "--source", tmp_path).code == 3
-    assert command.json("sync")["documents"]["removed"] == 1
+    assert command.json("sync")["shards"] == []
+    assert not any("Penguins" in hit["text"] for hit in command.json("search", "penguins")["hits"])
 
 
 def test_a_model_that_can_not_be_reached_is_a_failure_that_names_it(command: CommandLine) -> None:

@@ -51,6 +51,23 @@ def test_a_sync_that_is_ended_says_so_and_leaves_no_process(command: CommandLine
     assert_all_end(everyone)
 
 
+def test_a_sync_that_was_killed_does_not_stand_in_the_way_of_the_next(command: CommandLine) -> None:
+    process = command.start("sync", "--source", "documents", "--json", start_new_session=True)
+    _wait_until_it_parses(process)
+    # Until a run is under way there is nothing to leave behind: wait for the first shard's chunks.
+    deadline = time.monotonic() + _PATIENCE
+    while "dagster" not in {path.name for path in command.home.iterdir()} and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.kill()
+    process.wait(timeout=_PATIENCE)
+    again = command.run("sync", "--source", "documents", "--json")
+    assert again.code == 0, again.err
+    (found,) = command.json("status")["collections"]
+    assert (found["documents"], found["chunks"]) == (DOCUMENTS, DOCUMENTS)
+    (command.cwd / "documents" / "ship-1.md").write_text("# Ship 1\n\nIt was painted red.\n", encoding="utf-8")
+
+
 def test_two_syncs_at_once_after_that_both_end_well_and_complete_the_index(command: CommandLine) -> None:
     both = [command.start("sync", "--source", "documents", "--json") for _ in range(2)]
     for process in both:
