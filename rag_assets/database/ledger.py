@@ -195,3 +195,13 @@ def forgotten(connection: Connection, collection: str) -> set[str]:
     """Ids of the documents a person had removed."""
     rows = connection.execute("SELECT doc_id FROM forgotten WHERE collection = %s", (collection,)).fetchall()
     return {row[0] for row in rows}
+
+
+def source_version(connection: Connection) -> tuple[str, int]:
+    """(hash, number) of every file known, over all collections: the version of the source as it was last read."""
+    row = connection.execute(
+        "SELECT coalesce(md5(string_agg(doc_id || coalesce(content_hash, ''), ',' ORDER BY doc_id)), 'empty'), count(*)"
+        " FROM source_file"
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]

@@ -3,7 +3,9 @@
 """
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from rag_assets.database import ledger
 from rag_assets.defs.metadata import stage_metadata
 from rag_assets.defs.partitions import parse_shard_key, shard_partitions
 from rag_assets.documents.parsing import parser_fingerprint
@@ -59,7 +61,9 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         collection, shard = parse_shard_key(context)
         plan = _plan(context, runtime, collection, config)
-        return _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
+        result = _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
+        context.log_event(_observation(runtime, plan))
+        return result
 
     @dg.asset(
         name="chunks",
@@ -116,6 +120,17 @@ def _plan(context: dg.AssetExecutionContext, runtime: Runtime, collection: str, 
             len(planned.plan.withheld),
         )
     return planned.plan
+
+
+def _observation(runtime: Runtime, plan: Plan) -> dg.AssetObservation:
+    """The version of the source as this run has read it, and what the listing showed."""
+    with runtime.database.transaction() as connection:
+        version, files = ledger.source_version(connection)
+    return dg.AssetObservation(
+        asset_key="document_source",
+        metadata={"files": files, "collection": plan.collection, "unchanged": plan.unchanged, **plan.counts},
+        tags={DATA_VERSION_TAG: version},
+    )
 
 
 def _materialized(runtime: Runtime, result: StageResult) -> dg.MaterializeResult:

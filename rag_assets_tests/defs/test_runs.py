@@ -92,6 +92,22 @@ def test_data_versions_stay_when_nothing_changed_and_follow_an_edit(dagster: Dag
     assert versions(dagster.publish())["hnsw_index"] != published["hnsw_index"]
 
 
+def test_the_source_is_observed_in_the_version_that_was_read(dagster: Dagster, source: Path) -> None:
+    def observed() -> str:
+        (record,) = dagster.instance.fetch_observations(AssetKey("document_source"), limit=1).records
+        assert record.asset_observation is not None
+        return str(record.asset_observation.tags["dagster/data_version"])
+
+    corpus(source)
+    dagster.update_all()
+    first = observed()
+    dagster.update_all()
+    assert observed() == first
+    write(source, "d00.md", "# Document 0\n\nOther words.\n")
+    dagster.update_all()
+    assert observed() != first
+
+
 def test_an_asset_page_shows_counts_a_table_a_histogram_and_quarantined_files(
     open_dagster: OpenDagster, source: Path
 ) -> None:
