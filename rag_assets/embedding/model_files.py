@@ -68,7 +68,7 @@ def _from_hub(model: str) -> Path:
 
 
 def files_hash(folder: Path) -> str:
-    """The digest of the files that decide a vector. Reads the weights once: about 0.1 s per 100 MB."""
+    """The digest of the files that decide a vector. Reads the weights once."""
     digest = hashlib.blake2b(digest_size=16)
     paths = sorted({path for pattern in DECISIVE for path in folder.glob(pattern) if path.is_file()})
     for path in paths:

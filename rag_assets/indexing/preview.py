@@ -23,9 +23,9 @@ from rag_assets.plan import Change, Kind
 from rag_assets.runtime import Runtime
 
 EXACT_DOCUMENTS = 2000
-"""Documents that are parsed for the preview: a minute or so of work."""
+"""Documents that are parsed for the preview; of more, a sample is."""
 TOKENS_PER_SECOND = 3000.0
-"""Speed assumed until this installation has measured its own: all-MiniLM-L6-v2 in float32 on two shared cores."""
+"""Speed assumed until this installation has measured its own: a careful guess for a small machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,9 @@ def sync(
     started = time.perf_counter()
     first = len(runtime.results)
     planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
+    _refuse_other_folder(runtime, collection, planned)
     note_listing(runtime, planned)
     _refuse_empty(runtime, collection, planned)
-    _refuse_other_folder(runtime, collection, planned)
     if not planned.plan.withheld:
         accepted()
     before = runtime.target(collection)
