@@ -23,7 +23,14 @@ class GateRefused(RagAssetsError):
 
 
 class Superseded(RagAssetsError):
-    """Another run wrote this shard since we read it; nothing of ours was written (exit code 1)."""
+    """Another run wrote this shard since we read it; what we had not written yet is dropped (exit code 1)."""
+
+
+class DatabaseLost(RagAssetsError):
+    """The connection broke under a transaction, which is rolled back (or, if it broke at the very end, may be committed).
+
+    Every write can be repeated, so doing the work again is always right (exit code 1).
+    """
 
 
 class UnparsableDocument(RagAssetsError):

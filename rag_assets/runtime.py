@@ -13,7 +13,7 @@ from rag_assets import fingerprint
 from rag_assets.chunking import chunker_fingerprint
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
-from rag_assets.database.pool import Database, database_url
+from rag_assets.database.pool import Database, open_database
 from rag_assets.documents.parsing import ParserPool, parser_fingerprint
 from rag_assets.embedding import build_embedder
 from rag_assets.errors import RagAssetsError
@@ -69,7 +69,7 @@ class Runtime:
     @cached_property
     def database(self) -> Database:
         """The pool; starts the embedded server and migrates when first used."""
-        return Database(database_url(self.settings, self._report))
+        return open_database(self.settings, self._report)
 
     @cached_property
     def parsers(self) -> ParserPool:

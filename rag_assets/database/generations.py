@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from rag_assets.database.ledger import ensure_collection
 from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.failpoints import failpoint
 
 Connection = psycopg.Connection[Any]
 
@@ -169,6 +170,7 @@ def promote(connection: Connection, generation: Generation, *, who: str, reason:
         "UPDATE collection SET live_generation = %s, version = version + 1 WHERE name = %s",
         (generation.id, generation.collection),
     )
+    failpoint("promotion.flipped")
     connection.execute(
         "INSERT INTO promotion (collection, from_generation, to_generation, who, reason) VALUES (%s, %s, %s, %s, %s)",
         (generation.collection, previous.id if previous else None, generation.id, who, reason),

@@ -4,7 +4,7 @@ Every function takes an open connection and leaves the transaction to its caller
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -25,6 +25,8 @@ class ShardLease:
     shards: int
     shard: int
     version: int
+    otherwise_sharded: int
+    """Writes to the collection under other numbers of shards: a run from before a re-sharding is fenced off by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +89,49 @@ def take_lease(connection: Connection, collection: str, shards: int, shard: int)
         (collection, shards, shard),
     )
     row = connection.execute(
-        "SELECT version FROM shard WHERE (collection, shards, shard) = (%s, %s, %s)", (collection, shards, shard)
+        """
+        SELECT (SELECT version FROM shard WHERE (collection, shards, shard) = (%(collection)s, %(shards)s, %(shard)s)),
+               (SELECT coalesce(sum(version), 0) FROM shard WHERE collection = %(collection)s AND shards <> %(shards)s)
+        """,
+        {"collection": collection, "shards": shards, "shard": shard},
     ).fetchone()
     assert row is not None
-    return ShardLease(collection, shards, shard, row[0])
+    return ShardLease(collection, shards, shard, row[0], int(row[1]))
 
 
-def spend_lease(connection: Connection, lease: ShardLease) -> None:
+def spend_lease(connection: Connection, lease: ShardLease) -> ShardLease:
     """Claim the right to write the shard, in the writing transaction; held by the row lock until it ends.
+
+    Returns:
+        The lease for the same writer's next transaction.
 
     Raises:
         Superseded: another run wrote the shard since the lease was taken.
     """
+    key = (lease.collection, lease.shards, lease.shard)
     row = connection.execute(
         "UPDATE shard SET version = version + 1"
         " WHERE (collection, shards, shard) = (%s, %s, %s) AND version = %s RETURNING version",
-        (lease.collection, lease.shards, lease.shard, lease.version),
+        (*key, lease.version),
     ).fetchone()
-    if row is None:
+    if row is None or _otherwise_sharded(connection, lease) != lease.otherwise_sharded:
         raise Superseded(
             f"Shard {lease.shard} of {lease.collection!r} was written by another run meanwhile. "
-            "Nothing of this run was written; run it again if the shard is still out of date."
+            "What this run had not written yet is dropped; run it again if the shard is still out of date."
         )
+    return replace(lease, version=row[0])
+
+
+def _otherwise_sharded(connection: Connection, lease: ShardLease) -> int:
+    """The locks make two runs under different numbers of shards wait for each other; a deadlock ends one of them."""
+    try:
+        rows = connection.execute(
+            "SELECT version FROM shard WHERE collection = %s AND shards <> %s ORDER BY shards, shard FOR SHARE",
+            (lease.collection, lease.shards),
+        ).fetchall()
+    except psycopg.errors.DeadlockDetected:
+        return -1
+    return sum(int(row[0]) for row in rows)
 
 
 def record_file(connection: Connection, collection: str, outcome: FileOutcome) -> None:

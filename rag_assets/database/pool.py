@@ -1,23 +1,36 @@
 """One pooled connection to the project's PostgreSQL, embedded or not."""
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import SCHEMA, migrate
-from rag_assets.errors import ConfigurationError, RagAssetsError
+from rag_assets.errors import ConfigurationError, DatabaseLost, RagAssetsError
+from rag_assets.failpoints import failpoint
 from rag_assets.settings import Settings
 
 CONNECT_SECONDS = 10
 POOL_SIZE = 10
 POOL_WAITING = 100
+RETURN_SECONDS = 120.0
+"""How long work waits for a database that went away: a restart with its log replay takes seconds."""
+FROZEN_SECONDS = 30
+"""A writer that is silent this long inside a transaction is frozen; the server ends its session, so that its lock is free."""
+_LOST = (
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.ConnectionException,
+    errors.IdleInTransactionSessionTimeout,
+)
 
 
 def database_url(settings: Settings, report: Callable[[str], None] | None = None) -> str:
@@ -32,12 +45,20 @@ def database_url(settings: Settings, report: Callable[[str], None] | None = None
     return server.acquire()
 
 
+def open_database(settings: Settings, report: Callable[[str], None] | None = None) -> "Database":
+    """The project's database; an embedded server that dies meanwhile is started again by whoever needs it next."""
+    url = database_url(settings, report)
+    return Database(url, revive=None if settings.postgres_url else embedded(settings.home).acquire)
+
+
 class Database:
     """A pool of connections whose ``search_path`` is the project's schema, migrated on first use."""
 
-    def __init__(self, url: str, *, name: str = "rag-assets") -> None:
+    def __init__(self, url: str, *, name: str = "rag-assets", revive: Callable[[], object] | None = None) -> None:
+        """``revive`` brings the server back when it is found gone; None: somebody else does."""
         self.url = url
         self._conninfo = _conninfo(url, name)
+        self._revive = revive
         self._check()
         self.pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             self._conninfo,
@@ -46,8 +67,10 @@ class Database:
             max_waiting=POOL_WAITING,
             max_lifetime=3600,
             timeout=CONNECT_SECONDS,
+            # Reconnecting goes on for as long as anybody waits for it.
+            reconnect_timeout=RETURN_SECONDS,
             configure=_configure,
-            check=ConnectionPool.check_connection,
+            check=self._check_connection,
             open=True,
         )
 
@@ -63,16 +86,63 @@ class Database:
                 "Check that it runs, or unset RAG_POSTGRES_URL to use the embedded one."
             ) from None
 
+    def _check_connection(self, connection: psycopg.Connection[Any]) -> None:
+        """Before a pooled connection is lent: does its server still live?"""
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.OperationalError:
+            if self._revive is not None:
+                self._revive()
+            raise
+
+    def wait_until_back(self, seconds: float = RETURN_SECONDS) -> None:
+        """Return when the database accepts connections again, bringing it back if that is ours to do.
+
+        Raises:
+            RagAssetsError: it did not come back within ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._revive is not None:
+                self._revive()
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(self._conninfo).close()
+                return
+            if time.monotonic() > deadline:
+                raise RagAssetsError(f"The database went away and did not come back within {seconds:.0f} s.")
+            time.sleep(0.2)
+
     @contextmanager
     def transaction(self, *, snapshot: bool = False) -> Iterator[psycopg.Connection[Any]]:
-        """One transaction on a pooled connection; with ``snapshot`` read-only and repeatable-read."""
+        """One transaction on a pooled connection; with ``snapshot`` read-only and repeatable-read.
+
+        Raises:
+            DatabaseLost: the connection broke, or none could be made.
+            RagAssetsError: the disk is full.
+        """
         try:
             with self.pool.connection() as connection, connection.transaction():
                 if snapshot:
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 yield connection
+                if not snapshot:
+                    failpoint("transaction.commit")
+            if not snapshot:
+                failpoint("transaction.committed")
         except PoolTimeout:
-            raise RagAssetsError(f"No database connection became free within {CONNECT_SECONDS} s.") from None
+            raise DatabaseLost(f"No database connection could be had within {CONNECT_SECONDS} s.") from None
+        except errors.DiskFull as error:
+            raise RagAssetsError(
+                f"The database's disk is full: {str(error).strip()}. Nothing of this step was written. Free some space, "
+                "then run it again."
+            ) from None
+        except psycopg.Error as error:
+            if isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+                raise DatabaseLost(
+                    f"The connection to the database was lost: {str(error).strip()}. What was not committed is undone; "
+                    "run it again."
+                ) from error
+            raise
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -87,5 +157,8 @@ def _configure(connection: psycopg.Connection[Any]) -> None:
     from pgvector.psycopg import register_vector
 
     connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(SCHEMA)))
+    connection.execute(
+        sql.SQL("SET idle_in_transaction_session_timeout = {}").format(sql.Literal(FROZEN_SECONDS * 1000))
+    )
     register_vector(connection)
     connection.commit()

@@ -1,7 +1,8 @@
 """``chunks``: documents whose parsed form is newer than their chunks are cut again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from psycopg import sql
@@ -11,10 +12,14 @@ from rag_assets.chunking import chunk_document, identify
 from rag_assets.chunking.identity import Chunk
 from rag_assets.database import ledger
 from rag_assets.database.ledger import Connection
+from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import bucket_of
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.models import Element, ParsedDocument
 from rag_assets.runtime import Recipe, Runtime
+
+BATCH = 32
+"""Documents cut between two commits."""
 
 _STALE = """
     SELECT d.doc_id FROM document d
@@ -56,34 +61,56 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
     parameters = {"collection": collection, "shards": shards, "shard": shard, "chunker": chunker_fp}
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
-    counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": 0}
-    with runtime.database.transaction() as connection:
         stale = [row[0] for row in connection.execute(_STALE, parameters).fetchall()]
         gone = [row[0] for row in connection.execute(_GONE, parameters).fetchall()]
-        for number, doc_id in enumerate(stale):
-            _rechunk(connection, collection, recipe, doc_id, counts)
-            runtime.progress("chunk", number + 1, len(stale))
-        counts["removed"] += _drop(connection, chunker_fp, gone)
-        counts["documents"] = len(stale)
-        if stale or gone:
+    counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": len(stale)}
+    done, cut = 0, _cut(runtime, recipe, stale)
+    while batch := list(islice(cut, BATCH)):
+        with runtime.database.transaction() as connection:
+            lease = ledger.spend_lease(connection, lease)
+            for doc_id, document_hash, chunks in batch:
+                _replace(connection, collection, chunker_fp, doc_id, document_hash, chunks, counts)
+            failpoint("chunks.written")
+        done += len(batch)
+        runtime.progress("chunk", done, len(stale))
+    with runtime.database.transaction() as connection:
+        if gone:
             ledger.spend_lease(connection, lease)
+            counts["removed"] += _drop(connection, chunker_fp, gone)
         return _result(connection, collection, shard, parameters, counts, time.perf_counter() - started)
 
 
-def read_document(connection: Connection, doc_id: str) -> tuple[ParsedDocument, str, str]:
-    """A parsed document, its hash and its collection, as stored."""
+def _cut(runtime: Runtime, recipe: Recipe, doc_ids: Sequence[str]) -> Iterator[tuple[str, str, list[Chunk]]]:
+    """(document, its version, its chunks): computed outside any transaction, for a large document takes long."""
+    for doc_id in doc_ids:
+        with runtime.database.transaction(snapshot=True) as connection:
+            found = read_document(connection, doc_id)
+        if found is None:
+            continue  # dropped meanwhile: the lease will say so
+        document, document_hash = found
+        yield doc_id, document_hash, identify(doc_id, chunk_document(document, recipe.chunking, recipe.embedder))
+
+
+def read_document(connection: Connection, doc_id: str) -> tuple[ParsedDocument, str] | None:
+    """A parsed document and its hash, as stored; None when there is none of that id."""
     row: Any = connection.execute(
-        "SELECT title, elements, metadata, document_hash, collection FROM document WHERE doc_id = %s", (doc_id,)
+        "SELECT title, elements, metadata, document_hash FROM document WHERE doc_id = %s", (doc_id,)
     ).fetchone()
+    if row is None:
+        return None
     elements = tuple(Element(kind, text, tuple(headings), page) for kind, text, headings, page in row[1])
-    return ParsedDocument(row[0], elements, row[2]), row[3], row[4]
+    return ParsedDocument(row[0], elements, row[2]), row[3]
 
 
-def _rechunk(connection: Connection, collection: str, recipe: Recipe, doc_id: str, counts: dict[str, int]) -> None:
-    chunker_fp = recipe.key.chunker_fp
-    document, document_hash, _ = read_document(connection, doc_id)
-    drafts = chunk_document(document, recipe.chunking, recipe.embedder)
-    chunks = identify(doc_id, drafts)
+def _replace(
+    connection: Connection,
+    collection: str,
+    chunker_fp: str,
+    doc_id: str,
+    document_hash: str,
+    chunks: Sequence[Chunk],
+    counts: dict[str, int],
+) -> None:
     rows = connection.execute(
         "SELECT chunk_id FROM chunk WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id)
     ).fetchall()

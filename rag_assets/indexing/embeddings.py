@@ -13,6 +13,7 @@ from psycopg import sql
 
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
+from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.models import Embedder
 from rag_assets.runtime import Recipe, Runtime
@@ -90,8 +91,10 @@ def _embed_missing(runtime: Runtime, parameters: dict[str, Any], embedder: Embed
         began = time.perf_counter()
         vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
         embedding_seconds += time.perf_counter() - began
+        failpoint("embeddings.computed")
         with runtime.database.transaction() as connection:
             _store(connection, embedder.fingerprint, hashes, vectors)
+            failpoint("embeddings.written")
         tokens += sum(row[1] for row in batch)
         runtime.progress("embed", start + len(batch), len(missing))
     if len(missing) >= WORTH_MEASURING:

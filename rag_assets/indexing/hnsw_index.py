@@ -5,6 +5,7 @@ from typing import Any
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
+from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.results import StageResult
 from rag_assets.runtime import Runtime
@@ -22,6 +23,7 @@ def materialize(runtime: Runtime, collection: str) -> StageResult:
     runtime.progress("index", 0, 1)
     with runtime.database.transaction() as connection:
         built = pgvector.build_index(connection, generation, runtime.settings.index)
+        failpoint("hnsw_index.built")
         rows = pgvector.count(connection, generation)
         size = pgvector.size_bytes(connection, generation)
         contents = contents_hash(connection, generation)

@@ -7,6 +7,7 @@ from rag_assets.database import generations, ledger
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import RagAssetsError
+from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
@@ -60,10 +61,12 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
         gone = [row[0] for row in connection.execute(_GONE, parameters).fetchall()]
         documents = [row[0] for row in stale]
         _refuse_unembedded(connection, {**parameters, "documents": documents}, shard)
-        applied = pgvector.apply(connection, generation, [*documents, *gone])
-        _record(connection, generation, stale, gone)
         if stale or gone:
             ledger.spend_lease(connection, lease)
+        applied = pgvector.apply(connection, generation, [*documents, *gone])
+        failpoint("index_entries.applied")
+        _record(connection, generation, stale, gone)
+        failpoint("index_entries.recorded")
         counts = {
             "added": applied.added,
             "updated": applied.updated,
@@ -84,6 +87,7 @@ def target_generation(runtime: Runtime, collection: str) -> Generation:
     dimension = dimension or runtime.embedder.dimension
     with runtime.database.transaction() as connection:
         generation = generations.create(connection, collection, key, runtime.config(collection), dimension)
+        failpoint("generation.begun")
         pgvector.create(connection, generation)
         return generation
 

@@ -157,11 +157,11 @@ def _cut(
 ) -> bool:
     """Count one document; False when it would be quarantined."""
     if change.kind is Kind.PENDING:
-        row = connection.execute("SELECT 1 FROM document WHERE doc_id = %s", (change.doc_id,)).fetchone()
-        if row is None:  # quarantined by a run that did not live to remove its rows
+        found = read_document(connection, change.doc_id)
+        if found is None:  # quarantined by a run that did not live to remove its rows
             tally.removed += len(_rows_of(connection, target_id, [change.doc_id]))
             return False
-        document = read_document(connection, change.doc_id)[0]
+        document = found[0]
     else:
         try:
             limit = int(runtime.settings.parsing.max_file_mb * 1_000_000)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.failpoints import failpoint
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
@@ -62,6 +63,7 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
             )
         target = generations.by_id(connection, row[0])
         generations.promote(connection, target, who=who, reason=f"rollback from {live.name}")
+        failpoint("rollback.flipped")
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
         return Promotion(generations.by_id(connection, target.id), live, changed=True)
 
@@ -72,6 +74,7 @@ def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
         dropped = generations.superfluous(connection, collection, runtime.settings.sync.keep_retired)
         for generation in dropped:
             pgvector.drop(connection, generation)
+        failpoint("promotion.dropped")
     reports = runtime.settings.home / "reports" / collection
     for generation in dropped:
         # Reports quote documents; none may outlive what `forget` can still find.

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,26 @@ from rag_assets.database import ledger
 from rag_assets.database.ledger import Connection, FileOutcome
 from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, read_file
 from rag_assets.errors import UnparsableDocument
+from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import bucket_of, fingerprint, shard_of
 from rag_assets.indexing.results import StageResult
 from rag_assets.models import ParsedDocument
 from rag_assets.plan import Change, Kind, Plan
 from rag_assets.runtime import Runtime
 
+BATCH = 32
+"""Documents parsed between two commits: what a killed run has to do again."""
 _READS = (Kind.ADDED, Kind.CHANGED, Kind.RENAMED)
 
 
 def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     """Do the shard's part of ``plan``: parse what is new or changed, forget what is gone.
 
-    A file that vanishes or becomes unreadable while the run goes on is left as it was; the next plan judges it again.
+    Written in small transactions, for each document's row says which version it is of: what a killed run had written is
+    not done again. A file that vanishes or becomes unreadable meanwhile is left as it was; the next plan judges it again.
 
     Raises:
-        Superseded: another run wrote the shard meanwhile; nothing was written.
+        Superseded: another run wrote the shard meanwhile; what was not written yet is dropped.
     """
     started = time.perf_counter()
     collection, shards = plan.collection, runtime.settings.sync.shards
@@ -36,18 +41,25 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
         lease = ledger.take_lease(connection, collection, shards, shard)
     work = [change for change in plan.of_shard(shard) if change.kind in _READS]
     counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
+    done, parsed = 0, _parse(runtime, collection, work)
+    while batch := list(islice(parsed, BATCH)):
+        with runtime.database.transaction() as connection:
+            lease = ledger.spend_lease(connection, lease)
+            for change, content, outcome in batch:
+                if content is not None:
+                    counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
+                    counts["bytes"] += content.size
+                    _write(connection, runtime, collection, change, content, outcome, counts)
+            failpoint("raw_documents.written")
+        done += len(batch)
+        runtime.progress("parse", done, len(work))
+    gone = _really_gone(runtime, collection, plan, shard)
     with runtime.database.transaction() as connection:
-        for number, (change, content, outcome) in enumerate(_parse(runtime, collection, work)):
-            if content is not None:
-                counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
-                counts["bytes"] += content.size
-                _write(connection, runtime, collection, change, content, outcome, counts)
-            runtime.progress("parse", number + 1, len(work))
-        gone = _really_gone(runtime, collection, plan, shard)
-        ledger.forget_files(connection, gone)
-        counts["removed"] = len(gone)
-        if work or gone:
+        if gone:
             ledger.spend_lease(connection, lease)
+            ledger.forget_files(connection, gone)
+            failpoint("raw_documents.removed")
+        counts["removed"] = len(gone)
         return _result(connection, runtime, collection, shard, counts, time.perf_counter() - started)
 
 

@@ -11,6 +11,7 @@ from psycopg import sql
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
+from rag_assets.failpoints import failpoint
 from rag_assets.indexing.embeddings import embed_lost
 from rag_assets.indexing.integrity import Integrity, inspect
 from rag_assets.runtime import Runtime
@@ -78,6 +79,7 @@ def _rewrite(connection: Connection, generation: Generation) -> int:
     rows = connection.execute(sql.SQL(_SUSPECT).format(table=table), parameters).fetchall()
     suspects = [row[0] for row in rows]
     connection.execute(sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s)").format(table), (suspects,))
+    failpoint("reconcile.deleted")
     pgvector.apply(connection, generation, suspects)
     # What the generation is noted to hold must be what it holds: a suspect without chunks is not in it.
     connection.execute(

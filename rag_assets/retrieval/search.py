@@ -15,6 +15,7 @@ from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
 MAX_K = 1000
+_ATTEMPTS = 5
 MAX_QUESTION_CHARACTERS = 20_000
 
 
@@ -57,20 +58,52 @@ def search(
     question = checked_question(question)
     if not 1 <= k <= MAX_K:
         raise ConfigurationError(f"k = {k} is out of range; 1 to {MAX_K} are allowed.")
-    generation = generation or live_generation(runtime, runtime.settings.target(collection))
-    vector = runtime.embedder_of(generation).embed_queries([question])[0]
-    embedded = time.perf_counter()
-    hits = search_vector(runtime, generation, vector, k, filters=filters, exact=exact)
+    asked = generation or live_generation(runtime, runtime.settings.target(collection))
+    for _ in range(_ATTEMPTS):
+        vector = runtime.embedder_of(asked).embed_queries([question])[0]
+        embedded = time.perf_counter()
+        hits, searched = _in_one_snapshot(
+            runtime, asked, vector, k, follow=generation is None, filters=filters, exact=exact
+        )
+        if hits is not None:
+            break
+        asked = searched
+    else:
+        raise RagAssetsError(
+            f"The live index of {asked.collection!r} was replaced {_ATTEMPTS} times meanwhile. Ask again."
+        )
     done = time.perf_counter()
     return SearchResult(
         hits=hits,
-        generation=generation,
+        generation=searched,
         milliseconds={
             "embedding": (embedded - started) * 1000,
             "retrieval": (done - embedded) * 1000,
             "search": (done - started) * 1000,
         },
     )
+
+
+def _in_one_snapshot(
+    runtime: Runtime,
+    asked: Generation,
+    vector: npt.NDArray[np.float32],
+    k: int,
+    *,
+    follow: bool,
+    filters: Mapping[str, str] | None,
+    exact: bool,
+) -> tuple[tuple[Hit, ...] | None, Generation]:
+    """(hits, generation they are from); with ``follow``, from the one that is live in the very snapshot that is searched.
+
+    No hits but another generation: that one is live now, and its questions are embedded otherwise.
+    """
+    with runtime.database.transaction(snapshot=True) as connection:
+        live = generations.live(connection, asked.collection) if follow else None
+        if live is not None and live.key.embedder_fp != asked.key.embedder_fp:
+            return None, live
+        chosen = live or asked
+        return _search(connection, runtime, chosen, vector, k, filters=filters, exact=exact), chosen
 
 
 def search_vector(
@@ -82,17 +115,24 @@ def search_vector(
     filters: Mapping[str, str] | None = None,
     exact: bool = False,
 ) -> tuple[Hit, ...]:
-    """As :func:`search`, for a question that is already a unit vector."""
+    """As :func:`search` of one generation, for a question that is already a unit vector."""
     with runtime.database.transaction(snapshot=True) as connection:
-        rows = pgvector.search(
-            connection,
-            generation,
-            vector,
-            k,
-            ef_search=runtime.settings.index.ef_search,
-            exact=exact,
-            filters=filters,
-        )
+        return _search(connection, runtime, generation, vector, k, filters=filters, exact=exact)
+
+
+def _search(
+    connection: pgvector.Connection,
+    runtime: Runtime,
+    generation: Generation,
+    vector: npt.NDArray[np.float32],
+    k: int,
+    *,
+    filters: Mapping[str, str] | None,
+    exact: bool,
+) -> tuple[Hit, ...]:
+    rows = pgvector.search(
+        connection, generation, vector, k, ef_search=runtime.settings.index.ef_search, exact=exact, filters=filters
+    )
     return tuple(_hit(rank, row) for rank, row in enumerate(rows, start=1))
 
 
