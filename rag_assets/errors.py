@@ -26,6 +26,10 @@ class Superseded(RagAssetsError):
     """Another run wrote this shard since we read it; what we had not written yet is dropped (exit code 1)."""
 
 
+class NotEmbedded(Superseded):
+    """Chunks have no vector: `embeddings` was not run, or garbage was collected between it and this; run the shard again."""
+
+
 class DatabaseLost(RagAssetsError):
     """The connection broke under a transaction, which is rolled back (or, if it broke at the very end, may be committed).
 

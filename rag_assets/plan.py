@@ -16,6 +16,9 @@ from enum import StrEnum
 from rag_assets.fingerprint import document_id, shard_of
 from rag_assets.models import Listing, SourceFile
 
+RETRY = ""
+"""In place of a quarantined file's parser fingerprint: a person asked for another try."""
+
 
 class Kind(StrEnum):
     """What has to be done with a document."""
@@ -40,6 +43,7 @@ class FileState:
     content_hash: str | None
     quarantined: bool
     parser_fp: str
+    """What parsed it, or, of a quarantined file, what tried to."""
     pending: bool = False
     """True when chunks or index rows of the target generation are missing or of another version."""
 
@@ -65,6 +69,10 @@ class Wanted:
     shards: int
     unreadable: Mapping[bytes, str] = field(default_factory=dict)
     """Reason by path, for files that are listed but could not be read."""
+    attempt_fp: str | None = None
+    """The parser *and its limits*: a quarantined file is tried again when either changed. None: as ``parser_fp``."""
+    unhashed: frozenset[bytes] = frozenset()
+    """Suspects there was no time to look into: taken for changed, the run that follows looks closer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +123,28 @@ class Plan:
         return tuple(change for change in self.changes if change.shard == shard)
 
 
-def suspects(collection: str, listing: Listing, have: Have, *, verify: bool = False) -> list[SourceFile]:
+def suspects(
+    collection: str, listing: Listing, have: Have, *, verify: bool = False, only_shard: tuple[int, int] | None = None
+) -> list[SourceFile]:
     """The files whose bytes must be hashed before planning: unknown ones, and those whose size or time differ.
 
-    With ``verify`` every file is, whatever its size and time say (the nightly run's distrust).
+    Args:
+        collection: its name.
+        listing: what the source holds.
+        have: what the ledger knows.
+        verify: all of them, whatever their size and time say (the nightly run's distrust).
+        only_shard: (number of shards, shard) of the only shard whose changes matter. Files of others are looked into
+            only where they may be what a vanished document was renamed to, which the mass-delete guard must know.
     """
+    ids = {document_id(collection, file.path): file for file in listing.files}
+    vanished_sizes = {state.size for doc_id, state in have.files.items() if doc_id not in ids}
     found = []
-    for file in listing.files:
-        state = have.files.get(document_id(collection, file.path))
-        if verify or state is None or (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
+    for doc_id, file in ids.items():
+        state = have.files.get(doc_id)
+        if only_shard is not None and shard_of(doc_id, only_shard[0]) != only_shard[1]:
+            if state is None and file.size in vanished_sizes:
+                found.append(file)
+        elif verify or state is None or (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
             found.append(file)
     return found
 
@@ -191,9 +212,14 @@ def _judge(file: SourceFile, state: FileState | None, doc_id: str, wanted: Wante
     digest = wanted.hashes.get(file.path)
     if digest is not None and digest != state.content_hash:
         return change(Kind.CHANGED, "content changed")
-    if state.parser_fp != wanted.parser_fp:
-        again = "was quarantined; " if state.quarantined else ""
-        return change(Kind.CHANGED, f"{again}the parser or its limits changed")
+    if file.path in wanted.unhashed:
+        return change(Kind.CHANGED, "looks different; not read yet")
+    if state.quarantined and state.parser_fp == RETRY:
+        return change(Kind.CHANGED, "was quarantined; a retry was asked for")
+    if state.quarantined and state.parser_fp != (wanted.attempt_fp or wanted.parser_fp):
+        return change(Kind.CHANGED, "was quarantined; the parser or its limits changed")
+    if not state.quarantined and state.parser_fp != wanted.parser_fp:
+        return change(Kind.CHANGED, "the parser or its limits changed")
     if state.pending:
         return change(Kind.PENDING, "the target generation does not hold this version yet")
     return None

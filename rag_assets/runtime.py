@@ -14,7 +14,7 @@ from rag_assets.chunking import chunker_fingerprint
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, open_database
-from rag_assets.documents.parsing import ParserPool, parser_fingerprint
+from rag_assets.documents.parsing import ParserPool, attempt_fingerprint, parser_fingerprint
 from rag_assets.embedding import build_embedder
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
@@ -78,8 +78,13 @@ class Runtime:
 
     @cached_property
     def parser_fp(self) -> str:
-        """Fingerprint of the parser and its limits."""
+        """Fingerprint of the parser: of what a document is parsed to."""
         return parser_fingerprint(self.settings.parsing)
+
+    @cached_property
+    def attempt_fp(self) -> str:
+        """Fingerprint of the parser and every limit: a quarantined file is tried again when it changes."""
+        return attempt_fingerprint(self.settings.parsing)
 
     @property
     def embedder(self) -> Embedder:
@@ -154,6 +159,13 @@ class Runtime:
             "embedder": dict(self.embedder.resolved),
             "index": {"m": self.settings.index.m, "ef_construction": self.settings.index.ef_construction},
         }
+
+    def followed(self, collection: str) -> list[Generation]:
+        """The live generation, where a shard's run must keep it up to date beside the one the configuration asks for."""
+        live, target = self.live(collection), self.target(collection)
+        if live is None or (target is not None and target.id == live.id):
+            return []
+        return [live] if any(recipe.key == live.key for recipe in self.recipes(collection)) else []
 
     def target(self, collection: str) -> Generation | None:
         """The generation work goes into, if it has been begun."""

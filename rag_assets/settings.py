@@ -144,6 +144,9 @@ class SyncSettings(_Section):
     nightly_cron: str = "0 3 * * *"
     weekly_cron: str = "0 5 * * 0"
     timezone: str = "UTC"
+    rebuild_churn_share: float = Field(0.5, gt=0)
+    """The nightly run builds the index anew when more than this share of the rows its graph was built from has been written
+    or deleted since (and at least 1,000)."""
     keep_retired: int = Field(2, ge=1)
     """Retired generations kept for rollback."""
 

@@ -39,6 +39,12 @@ class Generation:
     reason: str | None
     created_at: datetime
     promoted_at: datetime | None
+    built_rows: int
+    """Rows when the HNSW graph was last built."""
+    churned_rows: int
+    """Rows written or deleted since."""
+    rebuild: bool
+    """Begun beside a live generation of the same key, because that one's health asked for it."""
 
     @property
     def name(self) -> str:
@@ -52,7 +58,8 @@ class Generation:
 
 
 _COLUMNS = sql.SQL(
-    "id, collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, reason, created_at, promoted_at"
+    "id, collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, reason, created_at, promoted_at,"
+    " built_rows, churned_rows, rebuild"
 )
 _SELECT = sql.SQL("SELECT {} FROM generation ").format(_COLUMNS)
 
@@ -75,10 +82,16 @@ def by_id(connection: Connection, generation_id: int) -> Generation:
     Raises:
         RagAssetsError: it does not exist.
     """
-    row = connection.execute(_SELECT + sql.SQL("WHERE id = %s"), (generation_id,)).fetchone()
-    if row is None:
+    found = by_id_or_none(connection, generation_id)
+    if found is None:
         raise RagAssetsError(f"Generation {generation_id} does not exist. `rag-assets status` lists those that do.")
-    return _generation(row)
+    return found
+
+
+def by_id_or_none(connection: Connection, generation_id: int) -> Generation | None:
+    """One generation, or None when it does not exist (any more)."""
+    row = connection.execute(_SELECT + sql.SQL("WHERE id = %s"), (generation_id,)).fetchone()
+    return _generation(row) if row else None
 
 
 def live(connection: Connection, collection: str) -> Generation | None:
@@ -91,12 +104,13 @@ def live(connection: Connection, collection: str) -> Generation | None:
 
 
 def find(connection: Connection, collection: str, key: GenerationKey) -> Generation | None:
-    """The generation work goes into: the live one if its key is ``key``, else the one being built, if any."""
+    """The generation work goes into: a rebuild that was begun, else the live one if its key is ``key``, else the one
+    being built, if any."""
     row = connection.execute(
         _SELECT
         + sql.SQL(
             "WHERE collection = %s AND (chunker_fp, embedder_fp, index_fp) = (%s, %s, %s) AND state <> 'retired'"
-            " ORDER BY state = 'live' DESC, sequence DESC LIMIT 1"
+            " ORDER BY rebuild AND state IN ('building', 'ready') DESC, state = 'live' DESC, sequence DESC LIMIT 1"
         ),
         (collection, key.chunker_fp, key.embedder_fp, key.index_fp),
     ).fetchone()
@@ -112,12 +126,33 @@ def create(
     existing = find(connection, collection, key)
     if existing is not None:
         return existing
+    return _insert(connection, collection, key, config, dimension, rebuild=False)
+
+
+def begin_rebuild(connection: Connection, live: Generation) -> Generation:
+    """Begin a generation of the live one's key beside it; returns the one that was begun already, if any."""
+    connection.execute("SELECT 1 FROM collection WHERE name = %s FOR UPDATE", (live.collection,))
+    existing = find(connection, live.collection, live.key)
+    if existing is not None and not existing.is_live:
+        return existing
+    return _insert(connection, live.collection, live.key, live.config, live.dimension, rebuild=True)
+
+
+def _insert(
+    connection: Connection,
+    collection: str,
+    key: GenerationKey,
+    config: Mapping[str, Any],
+    dimension: int,
+    *,
+    rebuild: bool,
+) -> Generation:
     row = connection.execute(
         sql.SQL(
             """
-        INSERT INTO generation (collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state)
+        INSERT INTO generation (collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, rebuild)
         VALUES (%(collection)s, 1 + coalesce((SELECT max(sequence) FROM generation WHERE collection = %(collection)s), 0),
-                %(chunker)s, %(embedder)s, %(index)s, %(config)s, %(dimension)s, 'building')
+                %(chunker)s, %(embedder)s, %(index)s, %(config)s, %(dimension)s, 'building', %(rebuild)s)
         RETURNING {}
         """
         ).format(_COLUMNS),
@@ -128,6 +163,7 @@ def create(
             "index": key.index_fp,
             "config": Jsonb(dict(config)),
             "dimension": dimension,
+            "rebuild": rebuild,
         },
     ).fetchone()
     assert row is not None
@@ -142,8 +178,31 @@ def set_state(connection: Connection, generation_id: int, state: str, reason: st
     )
 
 
-def promote(connection: Connection, generation: Generation, *, who: str, reason: str) -> Generation | None:
+def note_churn(connection: Connection, generation_id: int, rows: int) -> None:
+    """Add to the rows written or deleted since the HNSW graph was built."""
+    connection.execute("UPDATE generation SET churned_rows = churned_rows + %s WHERE id = %s", (rows, generation_id))
+
+
+def note_built(connection: Connection, generation_id: int, rows: int) -> None:
+    """The HNSW graph was built from ``rows`` rows: nothing churned since."""
+    connection.execute("UPDATE generation SET built_rows = %s, churned_rows = 0 WHERE id = %s", (rows, generation_id))
+
+
+ANY = -1
+"""In place of an id: whatever is live may be replaced."""
+
+
+def promote(
+    connection: Connection, generation: Generation, *, who: str, reason: str, replacing: int | None = ANY
+) -> Generation | None:
     """Make a generation live by one row flip; returns the generation it replaces.
+
+    Args:
+        connection: an open transaction.
+        generation: as it was read when it was judged.
+        who: shown in the history.
+        reason: shown in the history.
+        replacing: id of the live generation it was compared with (None: there was none).
 
     Raises:
         GateRefused: another promotion happened since ``generation`` was read, or the generation is gone.
@@ -156,6 +215,11 @@ def promote(connection: Connection, generation: Generation, *, who: str, reason:
     previous = by_id(connection, row[0]) if row[0] is not None else None
     if previous is not None and previous.id == generation.id:
         return previous
+    if replacing not in (ANY, row[0]):
+        raise GateRefused(
+            f"{previous.name if previous else 'Nothing'} is live now, which {generation.name} was not compared with. "
+            "Materialize `retrieval_evaluation` again."
+        )
     current = by_id(connection, generation.id)
     if current.state != generation.state:
         raise GateRefused(

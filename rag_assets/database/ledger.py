@@ -12,7 +12,7 @@ import psycopg
 from rag_assets.errors import Superseded
 from rag_assets.fingerprint import bucket_of
 from rag_assets.models import SkippedFile, SourceFile
-from rag_assets.plan import FileState, Have
+from rag_assets.plan import RETRY, FileState, Have
 
 Connection = psycopg.Connection[Any]
 
@@ -214,10 +214,22 @@ def problems(connection: Connection, collection: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def forgotten(connection: Connection, collection: str) -> set[str]:
-    """Ids of the documents a person had removed."""
-    rows = connection.execute("SELECT doc_id FROM forgotten WHERE collection = %s", (collection,)).fetchall()
-    return {row[0] for row in rows}
+def forgotten(connection: Connection, collection: str) -> dict[str, str | None]:
+    """Content hash, by id, of the documents a person had removed."""
+    rows = connection.execute(
+        "SELECT doc_id, content_hash FROM forgotten WHERE collection = %s", (collection,)
+    ).fetchall()
+    return {row[0]: row[1] for row in rows}
+
+
+def ask_retry(connection: Connection, collection: str, uris: Sequence[str] | None) -> list[str]:
+    """Have quarantined files tried again by the next plan, all of them or those named; returns which."""
+    rows = connection.execute(
+        "UPDATE source_file SET parser_fp = %(retry)s WHERE collection = %(collection)s AND state = 'quarantined'"
+        " AND (%(all)s OR uri = ANY(%(uris)s)) RETURNING uri",
+        {"retry": RETRY, "collection": collection, "all": uris is None, "uris": list(uris or ())},
+    ).fetchall()
+    return sorted(row[0] for row in rows)
 
 
 def source_version(connection: Connection) -> tuple[str, int]:

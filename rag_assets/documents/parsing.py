@@ -53,6 +53,12 @@ def parser_fingerprint(settings: ParsingSettings) -> str:
     return fingerprint({"version": PARSER_VERSION, "libraries": versions, "max_characters": settings.max_characters})
 
 
+def attempt_fingerprint(settings: ParsingSettings) -> str:
+    """The digest of everything that decides whether a file can be parsed: the parser, and the limits it works within."""
+    limits = settings.model_dump(include={"max_file_mb", "timeout_seconds", "memory_mb"})
+    return fingerprint([parser_fingerprint(settings), limits])
+
+
 class ParserPool:
     """Up to ``settings.workers`` warm parsing processes, started when first needed. Thread-safe."""
 

@@ -34,7 +34,9 @@ def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:
     result = runner.evaluate_retrieval(runtime, generation, questions, command=command)
     result = gates.judge(runtime, generation, result)
     run_id = store.save(runtime, generation, result)
-    if result.verdict != "pass":
+    if result.verdict == "pass":
+        promotion.ready(runtime, generation)
+    else:
         promotion.refuse(runtime, generation, " ".join(result.reasons))
         path = write_report(result, report_folder(runtime, generation, run_id))
         store.save(runtime, generation, result, run_id=run_id, report=path)
@@ -67,12 +69,24 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         raise GateRefused(
             f"{generation.name} changed since it was evaluated. Materialize `retrieval_evaluation` again."
         )
+    live = runtime.live(collection)
+    if result.previous is not None and (live is None or live.name != result.previous.generation):
+        raise GateRefused(
+            f"{generation.name} was compared with {result.previous.generation}, which is not live any more. "
+            "Materialize `retrieval_evaluation` again."
+        )
     failed = [check.text for check in gates.structural_checks(inspect(runtime, generation)) if check.passed is False]
     failed += [check.text for check in result.checks if check.passed is not True]
     if failed:
         promotion.refuse(runtime, generation, " ".join(failed))
         raise GateRefused(f"{generation.name} did not pass: {' '.join(failed)}")
-    done = promotion.promote(runtime, generation, who=who, reason=" ".join(result.reasons) or result.verdict)
+    done = promotion.promote(
+        runtime,
+        generation,
+        who=who,
+        reason=" ".join(result.reasons) or result.verdict,
+        replacing=live.id if live else None,
+    )
     promotion.drop_superfluous(runtime, collection)
     return done
 

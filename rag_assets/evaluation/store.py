@@ -50,13 +50,19 @@ def latest(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationRes
     Raises:
         RagAssetsError: it was never evaluated.
     """
+    found = latest_or_none(runtime, generation)
+    if found is None:
+        raise RagAssetsError(f"{generation.name} was never evaluated. Materialize `retrieval_evaluation` first.")
+    return found
+
+
+def latest_or_none(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationResult] | None:
+    """The last evaluation of a generation, with its id; None when it was never evaluated."""
     with runtime.database.transaction() as connection:
         row = connection.execute(
             "SELECT id, result FROM evaluation_run WHERE generation_id = %s ORDER BY id DESC LIMIT 1", (generation.id,)
         ).fetchone()
-    if row is None:
-        raise RagAssetsError(f"{generation.name} was never evaluated. Materialize `retrieval_evaluation` first.")
-    return int(row[0]), from_json(row[1])
+    return (int(row[0]), from_json(row[1])) if row else None
 
 
 def latest_report(runtime: Runtime, collection: str) -> str | None:

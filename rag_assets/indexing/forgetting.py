@@ -1,6 +1,7 @@
 """``forget``: one document leaves every table, generation and cache, and what is left of it is counted as evidence."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,12 @@ from typing import Any
 
 from psycopg import sql
 
+from rag_assets.database import ledger
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import ConfigurationError
+from rag_assets.failpoints import failpoint
+from rag_assets.fingerprint import shard_of
+from rag_assets.indexing.history import black_out_history
 from rag_assets.runtime import Runtime
 
 _TABLES = ("source_file", "document", "chunked", "chunk", "indexed", "index_entry")
@@ -29,33 +34,42 @@ class Forgotten:
     """Stored evaluations whose passages of the document were blacked out."""
     reports: tuple[str, ...]
     """Report folders that were deleted because they quote it."""
+    events: int
+    """Records of Dagster's history whose rows about it were blacked out."""
     still_in_source: bool
     """True when the file is still in the source; it is kept out of the index until it is allowed again."""
 
 
 def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
-    """Remove a document everywhere, in one transaction, and keep it out.
+    """Remove a document everywhere, in one transaction, and keep it out, also under another name.
+
+    A run that is just writing the document's shard is fenced off: what it has read of it is not written.
 
     Raises:
         ConfigurationError: no document of that name is known.
     """
-    source = runtime.settings.collection(collection).source
+    source = os.fsencode(runtime.settings.collection(collection).source)
+    shards = runtime.settings.sync.shards
     with runtime.database.transaction() as connection:
         row = connection.execute(
-            "SELECT doc_id FROM source_file WHERE collection = %s AND uri = %s", (collection, document)
+            "SELECT doc_id, path, content_hash FROM source_file WHERE collection = %s AND uri = %s",
+            (collection, document),
         ).fetchone()
         if row is None:
             raise ConfigurationError(
                 f"Collection {collection!r} knows no document {document!r}. Names are paths relative to the source; "
                 "`rag-assets search` shows them."
             )
-        doc_id = row[0]
+        doc_id, path, content_hash = row[0], bytes(row[1]), row[2]
+        ledger.spend_lease(connection, ledger.take_lease(connection, collection, shards, shard_of(doc_id, shards)))
         removed = _remove(connection, doc_id)
+        failpoint("forget.removed")
         connection.execute(
-            "INSERT INTO forgotten (doc_id, collection, uri) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (doc_id, collection, document),
+            "INSERT INTO forgotten (doc_id, collection, uri, content_hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (doc_id, collection, document, content_hash),
         )
         evaluations, reports = _black_out(connection, collection, document)
+        events = black_out_history(connection, document)
     for folder in reports:
         _delete_report(folder)
     with runtime.database.transaction(snapshot=True) as connection:
@@ -67,7 +81,8 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
         left=left,
         evaluations=evaluations,
         reports=tuple(str(folder) for folder in reports),
-        still_in_source=(source / document).exists(),
+        events=events,
+        still_in_source=os.path.lexists(os.path.join(source, path)),
     )
 
 

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.failpoints import failpoint
@@ -25,6 +26,8 @@ def materialize(runtime: Runtime, collection: str) -> StageResult:
         built = pgvector.build_index(connection, generation, runtime.settings.index)
         failpoint("hnsw_index.built")
         rows = pgvector.count(connection, generation)
+        if built:
+            generations.note_built(connection, generation.id, rows)
         size = pgvector.size_bytes(connection, generation)
         contents = contents_hash(connection, generation)
     runtime.progress("index", 1, 1)

@@ -6,7 +6,7 @@ from typing import Any
 from rag_assets.database import generations, ledger
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
-from rag_assets.errors import RagAssetsError
+from rag_assets.errors import NotEmbedded
 from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
@@ -36,11 +36,10 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
 
     Raises:
         Superseded: another run wrote the shard meanwhile; nothing was written.
-        RagAssetsError: chunks of the shard have no vector yet (``embeddings`` has to run first).
+        NotEmbedded: chunks of the shard have no vector yet (``embeddings`` has to run first).
     """
-    target, live = target_generation(runtime, collection), runtime.live(collection)
-    followed = [live] if live is not None and len(runtime.recipes(collection)) > 1 else []
-    return combined([_update(runtime, collection, shard, generation) for generation in (target, *followed)])
+    generations_ = (target_generation(runtime, collection), *runtime.followed(collection))
+    return combined([_update(runtime, collection, shard, generation) for generation in generations_])
 
 
 def _update(runtime: Runtime, collection: str, shard: int, generation: Generation) -> StageResult:
@@ -65,7 +64,7 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
             ledger.spend_lease(connection, lease)
         applied = pgvector.apply(connection, generation, [*documents, *gone])
         failpoint("index_entries.applied")
-        _record(connection, generation, stale, gone)
+        _record(connection, generation, stale, gone, applied.added + applied.updated + applied.removed)
         failpoint("index_entries.recorded")
         counts = {
             "added": applied.added,
@@ -103,13 +102,13 @@ def _known_dimension(connection: Connection, embedder_fp: str) -> int | None:
 def _refuse_unembedded(connection: Connection, parameters: dict[str, Any], shard: int) -> None:
     row: Any = connection.execute(_UNEMBEDDED, parameters).fetchone()
     if row[0]:
-        raise RagAssetsError(
+        raise NotEmbedded(
             f"{row[0]} chunks of shard {shard} of {parameters['collection']!r} have no vector under the current model. "
             "Materialize `embeddings` of this partition first (`rag-assets sync` does both)."
         )
 
 
-def _record(connection: Connection, generation: Generation, stale: list[Any], gone: list[str]) -> None:
+def _record(connection: Connection, generation: Generation, stale: list[Any], gone: list[str], rows: int) -> None:
     """Note which version of each document the generation holds, in the same transaction as its rows."""
     connection.execute("DELETE FROM indexed WHERE generation_id = %s AND doc_id = ANY(%s)", (generation.id, gone))
     connection.execute(
@@ -120,6 +119,8 @@ def _record(connection: Connection, generation: Generation, stale: list[Any], go
         """,
         (generation.id, [row[0] for row in stale]),
     )
+    if rows:
+        generations.note_churn(connection, generation.id, rows)
     if generation.state in ("ready", "refused") and (stale or gone):
         generations.set_state(connection, generation.id, "building", "its documents changed since it was judged")
 

@@ -1,14 +1,18 @@
 """From settings to a plan: list the source, look into what seems different, compare with the ledger."""
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rag_assets.database import ledger
+from rag_assets.database.generations import Generation
 from rag_assets.documents.names import is_excluded
 from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
-from rag_assets.errors import UnparsableDocument
+from rag_assets.errors import GateRefused, UnparsableDocument
 from rag_assets.fingerprint import document_id
-from rag_assets.models import Listing, SkippedFile
-from rag_assets.plan import Have, Plan, Wanted, plan, suspects
+from rag_assets.models import Listing, SkippedFile, SourceFile
+from rag_assets.plan import Have, Kind, Plan, Wanted, plan, suspects
 from rag_assets.runtime import Runtime
 
 
@@ -21,6 +25,8 @@ class Planned:
     have: Have
     problems: tuple[SkippedFile, ...]
     """What could not be used, unreadable files included."""
+    complete: bool = True
+    """False when there was no time to look into every suspect."""
 
 
 def make_plan(
@@ -30,6 +36,8 @@ def make_plan(
     verify: bool = False,
     allow_mass_delete: bool = False,
     only_live: bool = False,
+    only_shard: int | None = None,
+    deadline: float | None = None,
 ) -> Planned:
     """List the collection's source and plan; reads files, writes nothing.
 
@@ -39,22 +47,23 @@ def make_plan(
         verify: hash every file instead of trusting size and modification time.
         allow_mass_delete: a person confirmed that many documents are really gone.
         only_live: judge what is stale by the live index alone, not by the one the configuration asks for.
+        only_shard: the only shard whose changes are wanted: files of others are not read without need.
+        deadline: when (``time.monotonic``) to stop looking into files; the rest of the suspects are taken for changed.
 
     Raises:
         ConfigurationError: unknown collection, or its source is missing or not a folder.
     """
-    settings = runtime.settings.collection(collection)
-    listing = _without_forgotten(runtime, collection, list_folder(settings.source, settings.exclude))
+    settings, shards = runtime.settings.collection(collection), runtime.settings.sync.shards
+    listing = list_folder(settings.source, settings.exclude)
+    with runtime.database.transaction() as connection:
+        forgotten = ledger.forgotten(connection, collection)
     have = _have(runtime, collection, only_live=only_live)
-    hashes: dict[bytes, str] = {}
-    unreadable: dict[bytes, str] = {}
-    looked_into = suspects(collection, listing, have, verify=verify)
-    for number, file in enumerate(looked_into):
-        try:
-            hashes[file.path] = hash_file(settings.source, file.path)[0]
-        except (FileGone, FileUnreadable, UnparsableDocument) as error:
-            unreadable[file.path] = str(error)
-        runtime.progress("look", number + 1, len(looked_into))
+    looked_into = suspects(
+        collection, listing, have, verify=verify, only_shard=None if only_shard is None else (shards, only_shard)
+    )
+    looked = _look(runtime, settings.source, looked_into, deadline)
+    if forgotten:
+        listing = _without_forgotten(collection, listing, have, looked.hashes, forgotten)
     # Nothing tells of an excluded file in the listing; without this it would look as if it had vanished.
     listed = {file.path for file in listing.files}
     excluded = tuple(
@@ -62,8 +71,16 @@ def make_plan(
         for state in have.files.values()
         if state.path not in listed and is_excluded(state.uri, settings.exclude)
     )
-    seen = replace(listing, skipped=(*listing.skipped, *excluded))
-    wanted = Wanted(collection, seen, hashes, runtime.parser_fp, runtime.settings.sync.shards, unreadable)
+    wanted = Wanted(
+        collection,
+        replace(listing, skipped=(*listing.skipped, *excluded)),
+        looked.hashes,
+        runtime.parser_fp,
+        shards,
+        looked.unreadable,
+        attempt_fp=runtime.attempt_fp,
+        unhashed=looked.skipped,
+    )
     made = plan(
         wanted,
         have,
@@ -73,29 +90,84 @@ def make_plan(
     uris = {file.path: file.uri for file in listing.files}
     problems = (
         *listing.skipped,
-        *(SkippedFile(path, uris[path], reason, unreadable=True) for path, reason in unreadable.items()),
+        *(
+            SkippedFile(path, uris[path], reason, unreadable=True)
+            for path, reason in looked.unreadable.items()
+            if path in uris
+        ),
     )
-    return Planned(made, listing, have, problems)
+    return Planned(made, listing, have, problems, complete=not looked.skipped)
 
 
-def _without_forgotten(runtime: Runtime, collection: str, listing: Listing) -> Listing:
-    """The listing without the files a person had removed from the index; they are shown as skipped."""
-    with runtime.database.transaction() as connection:
-        forgotten = ledger.forgotten(connection, collection)
-    if not forgotten:
-        return listing
-    kept = tuple(file for file in listing.files if document_id(collection, file.path) not in forgotten)
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What looking into the suspects showed, each by path."""
+
+    hashes: dict[bytes, str]
+    unreadable: dict[bytes, str]
+    skipped: frozenset[bytes]
+    """Not looked into for want of time."""
+
+
+def _look(runtime: Runtime, source: Path, files: Sequence[SourceFile], deadline: float | None) -> _Looked:
+    hashes: dict[bytes, str] = {}
+    unreadable: dict[bytes, str] = {}
+    for number, file in enumerate(files):
+        if deadline is not None and time.monotonic() > deadline:
+            return _Looked(hashes, unreadable, frozenset(file.path for file in files[number:]))
+        try:
+            hashes[file.path] = hash_file(source, file.path)[0]
+        except (FileGone, FileUnreadable, UnparsableDocument) as error:
+            unreadable[file.path] = str(error)
+        runtime.progress("look", number + 1, len(files))
+    return _Looked(hashes, unreadable, frozenset())
+
+
+def _without_forgotten(
+    collection: str, listing: Listing, have: Have, hashes: Mapping[bytes, str], forgotten: Mapping[str, str | None]
+) -> Listing:
+    """The listing without the files a person had removed from the index; they are shown as skipped.
+
+    A forgotten file that was renamed is known by its content: it stays out under its new name.
+    """
+    ids = {file.path: document_id(collection, file.path) for file in listing.files}
+    moved = {digest for doc_id, digest in forgotten.items() if digest and doc_id not in set(ids.values())}
+    dropped = [
+        file
+        for file in listing.files
+        if ids[file.path] in forgotten or (ids[file.path] not in have.files and hashes.get(file.path) in moved)
+    ]
+    gone = {file.path for file in dropped}
+    kept = tuple(file for file in listing.files if file.path not in gone)
     reason = "was forgotten on request; `rag-assets forget --undo` lets it back"
-    dropped = tuple(SkippedFile(file.path, file.uri, reason) for file in set(listing.files) - set(kept))
-    return Listing(kept, (*listing.skipped, *sorted(dropped, key=lambda item: item.path)), listing.complete)
+    skipped = [*listing.skipped, *(SkippedFile(file.path, file.uri, reason) for file in dropped)]
+    return Listing(kept, tuple(sorted(skipped, key=lambda item: item.path)), listing.complete)
+
+
+def refuse_other_folder(runtime: Runtime, planned: Planned) -> None:
+    """A source that holds more strangers than acquaintances is another folder: mixing both would answer from two.
+
+    Raises:
+        GateRefused: it is one.
+    """
+    plan = planned.plan
+    strangers = sum(change.kind is Kind.ADDED for change in plan.changes)
+    if not plan.withheld or strangers <= len(planned.have.files) - len(plan.withheld):
+        return
+    source = runtime.settings.collection(plan.collection).source
+    raise GateRefused(
+        f"{len(plan.withheld):,} of the {len(planned.have.files):,} documents indexed as {plan.collection!r} are not in "
+        f"{source}, which holds {strangers:,} others. Nothing was changed. If it is another set of documents, give it its "
+        "own --collection NAME; if it replaces the first, run it again with --allow-mass-delete."
+    )
 
 
 def _have(runtime: Runtime, collection: str, *, only_live: bool) -> Have:
     """What exists; a document is pending if the wanted index or the live one does not hold its present version."""
-    live = runtime.live(collection)
-    generations = [] if only_live else [(runtime.key(collection).chunker_fp, runtime.target(collection))]
-    if live is not None and (only_live or len(runtime.recipes(collection)) > 1):
-        generations.append((live.key.chunker_fp, live))
+    judged = [live] if only_live and (live := runtime.live(collection)) else runtime.followed(collection)
+    generations: list[tuple[str, Generation | None]] = [(live.key.chunker_fp, live) for live in judged]
+    if not only_live:
+        generations.insert(0, (runtime.key(collection).chunker_fp, runtime.target(collection)))
     with runtime.database.transaction(snapshot=True) as connection:
         found = [
             ledger.read_have(connection, collection, chunker_fp, generation.id if generation else None)

@@ -1,6 +1,7 @@
 """``live_index``: the flip that makes a generation answer queries, its way back, and what is dropped afterwards."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag_assets.database import generations
@@ -21,8 +22,12 @@ class Promotion:
     """False when the generation was live already."""
 
 
-def promote(runtime: Runtime, generation: Generation, *, who: str, reason: str) -> Promotion:
+def promote(
+    runtime: Runtime, generation: Generation, *, who: str, reason: str, replacing: int | None = generations.ANY
+) -> Promotion:
     """Make ``generation`` live in one transaction; the gates are the caller's business.
+
+    ``replacing`` is the id of the live generation that it was judged against, if that matters.
 
     Raises:
         GateRefused: the generation changed meanwhile.
@@ -30,9 +35,15 @@ def promote(runtime: Runtime, generation: Generation, *, who: str, reason: str) 
     if generation.is_live:
         return Promotion(generation, generation, changed=False)
     with runtime.database.transaction() as connection:
-        previous = generations.promote(connection, generation, who=who, reason=reason)
+        previous = generations.promote(connection, generation, who=who, reason=reason, replacing=replacing)
         live = generations.by_id(connection, generation.id)
     return Promotion(live, previous, changed=True)
+
+
+def ready(runtime: Runtime, generation: Generation) -> None:
+    """Note that a generation was judged and passed; promoting it is the next step."""
+    with runtime.database.transaction() as connection:
+        generations.set_state(connection, generation.id, "ready")
 
 
 def refuse(runtime: Runtime, generation: Generation, reason: str) -> None:
@@ -71,13 +82,24 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
 def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
     """Drop retired generations beyond the number kept for rollback."""
     with runtime.database.transaction() as connection:
-        dropped = generations.superfluous(connection, collection, runtime.settings.sync.keep_retired)
-        for generation in dropped:
+        superfluous = generations.superfluous(connection, collection, runtime.settings.sync.keep_retired)
+    return drop(runtime, superfluous)
+
+
+def drop(runtime: Runtime, unwanted: Sequence[Generation]) -> list[Generation]:
+    """Drop generations with their reports; one that went live meanwhile, or changed its state, stays."""
+    dropped = []
+    for generation in unwanted:
+        with runtime.database.transaction() as connection:
+            connection.execute("SELECT 1 FROM collection WHERE name = %s FOR UPDATE", (generation.collection,))
+            current = generations.by_id_or_none(connection, generation.id)
+            if current is None or current.state != generation.state:
+                continue
             pgvector.drop(connection, generation)
-        failpoint("promotion.dropped")
-    reports = runtime.settings.home / "reports" / collection
-    for generation in dropped:
+            failpoint("generation.dropped")
+        dropped.append(generation)
         # Reports quote documents; none may outlive what `forget` can still find.
+        reports = runtime.settings.home / "reports" / generation.collection
         for folder in reports.glob(f"{generation.sequence:04d}-*"):
             shutil.rmtree(folder, ignore_errors=True)
     return dropped

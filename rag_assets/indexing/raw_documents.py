@@ -129,7 +129,9 @@ def _write(
         counts["metadata_only"] += only_metadata
         counts["parsed"] += 1
     else:
-        ledger.record_file(connection, collection, replace(ledger_row, reason=str(outcome)))
+        ledger.record_file(
+            connection, collection, replace(ledger_row, reason=str(outcome), parser_fp=runtime.attempt_fp)
+        )
         connection.execute("DELETE FROM document WHERE doc_id = %s", (change.doc_id,))
         counts["quarantined"] += 1
 

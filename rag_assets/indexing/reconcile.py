@@ -64,6 +64,7 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
     if before.unreachable:
         with runtime.database.transaction() as connection:
             pgvector.rebuild_index(connection, generation)
+            generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
     after = inspect(runtime, generation) if before.faults else before
     return Reconciliation(generation, before, after, repaired, rebuilt)

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
-from rag_assets.errors import ConfigurationError, GateRefused, Superseded
-from rag_assets.indexing.planning import Planned, make_plan, note_listing
+from rag_assets.errors import ConfigurationError, DatabaseLost, GateRefused, Superseded
+from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.results import StageResult
 from rag_assets.plan import Kind, Plan
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
 ATTEMPTS = 3
-"""Plans made when other runs keep writing the same shards."""
+"""How often a shard is tried when other runs keep writing it, or the database goes away."""
 
 _SECONDS = {
     "raw_documents": "parse",
@@ -91,7 +91,7 @@ def sync(
     started = time.perf_counter()
     first = len(runtime.results)
     planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
-    _refuse_other_folder(runtime, collection, planned)
+    refuse_other_folder(runtime, planned)
     note_listing(runtime, planned)
     _refuse_empty(runtime, collection, planned)
     if not planned.plan.withheld:
@@ -106,7 +106,7 @@ def sync(
     promoted, refused = False, None
     if target is not None and not target.is_live and target.state != "withdrawn":
         try:
-            (running or runner()).publish(collection)
+            _publish(runtime, running or runner(), collection)
             promoted = True
         except GateRefused as error:
             refused = str(error)
@@ -141,18 +141,15 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
     )
 
 
-def _refuse_other_folder(runtime: Runtime, collection: str, planned: Planned) -> None:
-    """A source that holds more strangers than acquaintances is another folder: mixing both would answer from two."""
-    plan = planned.plan
-    strangers = sum(change.kind is Kind.ADDED for change in plan.changes)
-    if not plan.withheld or strangers <= len(planned.have.files) - len(plan.withheld):
-        return
-    source = runtime.settings.collection(collection).source
-    raise GateRefused(
-        f"{len(plan.withheld):,} of the {len(planned.have.files):,} documents indexed as {collection!r} are not in {source}, "
-        f"which holds {strangers:,} others. Nothing was changed. If it is another set of documents, give it its own "
-        "--collection NAME; if it replaces the first, run it again with --allow-mass-delete."
-    )
+def _publish(runtime: Runtime, runner: Runner, collection: str) -> None:
+    """Publish; again, if the database went away meanwhile. Each step of it can be repeated."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            runner.publish(collection)
+            return
+        except DatabaseLost:
+            runtime.database.wait_until_back()
+    runner.publish(collection)
 
 
 def _run_shards(
@@ -163,13 +160,7 @@ def _run_shards(
     try:
         waiting = list(shards)
         for attempt in range(ATTEMPTS):
-            lost = []
-            for number, shard in enumerate(waiting):
-                try:
-                    runner.update_shard(collection, shard)
-                except Superseded:
-                    lost.append(shard)
-                runtime.progress("shards", number + 1, len(waiting))
+            lost = _run_each(runtime, runner, collection, waiting)
             if not lost:
                 return
             if attempt + 1 < ATTEMPTS:
@@ -181,8 +172,24 @@ def _run_shards(
         # Whatever runs next in this process looks for itself.
         runtime.plans.pop(collection, None)
     raise Superseded(
-        f"Shards {lost} of {collection!r} are being written by other runs. Wait for them, or run sync again."
+        f"Shards {lost} of {collection!r} could not be written: other runs keep writing them, or the database keeps going "
+        "away. Wait for that to end, or run sync again."
     )
+
+
+def _run_each(runtime: Runtime, runner: Runner, collection: str, shards: Sequence[int]) -> list[int]:
+    """Run shards one after the other; returns those that have to be run again."""
+    lost = []
+    for number, shard in enumerate(shards):
+        try:
+            runner.update_shard(collection, shard)
+        except Superseded:
+            lost.append(shard)
+        except DatabaseLost:
+            runtime.database.wait_until_back()
+            lost.append(shard)
+        runtime.progress("shards", number + 1, len(shards))
+    return lost
 
 
 def _report(

@@ -196,7 +196,7 @@ def test_a_sync_that_is_overtaken_for_ever_says_so_and_leaves_no_plan(index: War
     from rag_assets.indexing.sync import sync
 
     corpus(source)
-    with pytest.raises(Superseded, match=r"Shards \[0, 1, 2\] of 'default' are being written by other runs"):
+    with pytest.raises(Superseded, match=r"Shards \[0, 1, 2\] of 'default' could not be written"):
         sync(index, "default", lambda: AlwaysOvertaken(index))
     # A later run in this process must make its own plan.
     assert index.plans == {}
