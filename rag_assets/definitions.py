@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from rag_assets.defs.automation import document_changes, schedules
+from rag_assets.defs.checks import asset_checks
 from rag_assets.defs.index_assets import INDEX_ASSETS, INDEX_JOB, index_assets
 from rag_assets.defs.local import LocalRunner
 from rag_assets.defs.operations import operation_jobs
@@ -52,6 +53,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     operations = operation_jobs(_local_runner)
     return dg.Definitions(
         assets=[source_spec(), *shard_assets(settings), *index_assets(settings)],
+        asset_checks=asset_checks(settings),
         jobs=[update_shard, publish_index, *operations.values()],
         sensors=[document_changes(settings, update_shard)],
         schedules=schedules(settings, operations["nightly_reindex"], operations["weekly_reconcile"]),

@@ -64,15 +64,14 @@ class Wanted:
     collection: str
     listing: Listing
     hashes: Mapping[bytes, str]
-    """Content hash by path, for the files that were looked into (see :func:`suspects`)."""
+    """Content hash by path, for the files that were looked into (see :func:`suspects`). A known file that looks different
+    but was not looked into is taken for changed; the run that follows looks closer."""
     parser_fp: str
     shards: int
     unreadable: Mapping[bytes, str] = field(default_factory=dict)
     """Reason by path, for files that are listed but could not be read."""
     attempt_fp: str | None = None
     """The parser *and its limits*: a quarantined file is tried again when either changed. None: as ``parser_fp``."""
-    unhashed: frozenset[bytes] = frozenset()
-    """Suspects there was no time to look into: taken for changed, the run that follows looks closer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ def _judge(file: SourceFile, state: FileState | None, doc_id: str, wanted: Wante
     digest = wanted.hashes.get(file.path)
     if digest is not None and digest != state.content_hash:
         return change(Kind.CHANGED, "content changed")
-    if file.path in wanted.unhashed:
+    if digest is None and (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
         return change(Kind.CHANGED, "looks different; not read yet")
     if state.quarantined and state.parser_fp == RETRY:
         return change(Kind.CHANGED, "was quarantined; a retry was asked for")

@@ -145,6 +145,24 @@ def print_sync(report: Any) -> None:
 
 @main.command()
 @common
+@click.argument("documents", nargs=-1)
+def retry(source: Path | None, collection: str | None, as_json: bool, documents: tuple[str, ...]) -> None:
+    """Try files again that could not be parsed: DOCUMENTS as `status` shows them, or all of them."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
+        from rag_assets.indexing.planning import ask_retry
+
+        asked = ask_retry(runtime, name, documents or None)
+        report = run_sync(runtime, name)
+        bars.__exit__(None, None, None)
+        if as_json:
+            emit({"retried": asked, **asdict(report)})
+            return
+        click.echo(f"{len(asked):,} files tried again.")
+        print_sync(report)
+
+
+@main.command()
+@common
 def status(source: Path | None, collection: str | None, as_json: bool) -> None:
     """Show collections, generations, what is not indexed and why, sizes and health."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):

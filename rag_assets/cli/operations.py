@@ -173,7 +173,10 @@ def forget(source: Path | None, collection: str | None, as_json: bool, document:
             return
         rows(f"{document} is forgotten", ("table", "rows removed", "rows left"),
              [(table, count, done.left.get(table, 0)) for table, count in done.removed.items()])  # fmt: skip
-        click.echo(f"{done.evaluations} stored evaluations blacked out, {len(done.reports)} reports deleted.")
+        click.echo(
+            f"{done.evaluations} stored evaluations and {done.events} records of Dagster's history blacked out, "
+            f"{len(done.reports)} reports deleted."
+        )
         if done.still_in_source:
             click.echo("The file is still in the source; it stays out of the index until `forget --undo`.")
 
@@ -199,6 +202,23 @@ def reconcile(source: Path | None, collection: str | None, as_json: bool) -> Non
         )
         if found.repaired_documents or found.rebuilt_index:
             click.echo(f"repaired {found.repaired_documents} documents; {found.after.faults} faults left")
+
+
+@main.command()
+@common
+def gc(source: Path | None, collection: str | None, as_json: bool) -> None:
+    """Collect garbage: generations, chunks and vectors that nothing can reach any more. The weekly run does it, too."""
+    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+        from rag_assets.indexing.garbage import collect_garbage
+
+        done = collect_garbage(runtime, name)
+        if as_json:
+            emit(asdict(done))
+            return
+        names = f" ({', '.join(done.generations)})" if done.generations else ""
+        click.echo(
+            f"{len(done.generations)} generations{names}, {done.chunks:,} chunks and {done.vectors:,} vectors deleted."
+        )
 
 
 @main.command()

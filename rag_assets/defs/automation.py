@@ -5,22 +5,23 @@ Sensor and schedules are thin: what has to be done is decided by ``plan``, what 
 
 import json
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from rag_assets.defs.checks import source_whole, withheld
 from rag_assets.defs.operations import op_name
 from rag_assets.defs.partitions import COLLECTION, SHARD, shard_partition_key
-from rag_assets.errors import RagAssetsError
-from rag_assets.indexing.planning import make_plan, note_listing
+from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.sync import shards_to_run
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
 
 BUDGET_SECONDS = 40.0
-"""A tick is cancelled after 60 s; no further collection is looked at after this."""
+"""A tick is cancelled after 60 s; after this no further file is read: suspects count as changed, their runs look closer."""
 _IN_FLIGHT = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -43,15 +44,46 @@ def choose(dirty: Sequence[Request], in_flight: Collection[Request]) -> list[Req
     return [request for request in dirty if request not in in_flight]
 
 
-def rotation(collections: Sequence[str], cursor: str | None) -> list[str]:
-    """The collections, beginning with the one the last tick did not reach. An unreadable cursor starts over."""
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What one tick tells the next; small, and never needed for correctness."""
+
+    next: str | None = None
+    """The collection the last tick had no time for."""
+    vanished: Mapping[str, str] | None = None
+    """What was last reported of each source that lacks too much; None: nothing was reported yet."""
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """From a stored cursor; an unreadable one starts over."""
+        try:
+            data = json.loads(text) if text else {}
+            vanished = data.get("vanished")
+            return cls(data.get("next"), dict(vanished) if vanished is not None else None)
+        except (ValueError, TypeError, AttributeError):
+            return cls()
+
+    def write(self) -> str:
+        """As it is stored."""
+        return json.dumps({"next": self.next, "vanished": self.vanished})
+
+
+def rotation(collections: Sequence[str], first: str | None) -> list[str]:
+    """The collections, beginning with the one the last tick did not reach."""
     names = list(collections)
-    try:
-        first = json.loads(cursor)["next"] if cursor else None
-    except (ValueError, TypeError, KeyError):
-        first = None
     start = names.index(first) if first in names else 0
     return names[start:] + names[:start]
+
+
+@dataclass
+class _Tick:
+    """What a tick has found so far."""
+
+    requests: list[Request] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    """What needs a person, by collection."""
+    vanished: dict[str, str] = field(default_factory=dict)
+    """That part of it which is about documents that are gone."""
 
 
 def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
@@ -66,43 +98,55 @@ def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> d
     )
     def sensor(context: dg.SensorEvaluationContext, runtime: dg.ResourceParam[Runtime]) -> dg.SensorResult:
         deadline = time.monotonic() + BUDGET_SECONDS
-        waiting = rotation(list(runtime.settings.collections), context.cursor)
-        requests: list[Request] = []
-        problems: list[str] = []
+        cursor = Cursor.read(context.cursor)
+        waiting = rotation(list(runtime.settings.collections), cursor.next)
+        tick = _Tick(vanished={name: text for name, text in (cursor.vanished or {}).items() if name in waiting})
         while waiting and time.monotonic() < deadline:
-            collection = waiting.pop(0)
-            try:
-                requests += _dirty(runtime, collection, problems)
-            except RagAssetsError as error:
-                # One broken source must not keep the others from being followed.
-                problems.append(f"{collection}: {error}")
-        chosen = choose(requests, _in_flight(context.instance))
+            _look_at(runtime, waiting.pop(0), deadline, tick)
+        chosen = choose(tick.requests, _in_flight(context.instance))
         # No run key: Dagster remembers those for ever, so a document going A→B→A or a failed run would be dropped.
         runs = [dg.RunRequest(partition_key=shard_partition_key(r.collection, r.shard)) for r in chosen]
-        cursor = json.dumps({"next": waiting[0] if waiting else None})
-        if not runs:
-            return dg.SensorResult(skip_reason=_why(problems, len(requests)), cursor=cursor)
-        return dg.SensorResult(run_requests=runs, cursor=cursor)
+        return dg.SensorResult(
+            run_requests=runs,
+            skip_reason=None if runs else _why(tick),
+            cursor=Cursor(waiting[0] if waiting else None, tick.vanished).write(),
+            asset_events=[] if tick.vanished == cursor.vanished else [source_whole(tick.vanished)],
+        )
 
     return sensor
 
 
-def _dirty(runtime: Runtime, collection: str, problems: list[str]) -> list[Request]:
-    """Shards whose documents the live index does not hold as they are.
+def _look_at(runtime: Runtime, collection: str, deadline: float, tick: _Tick) -> None:
+    """Add the collection's shards whose documents the live index does not hold as they are.
 
     A first index, or one under a changed configuration, is the nightly run's (or a person's) to build and judge.
     """
-    live = runtime.live(collection)
-    if live is None:
-        return []
-    planned = make_plan(runtime, collection, only_live=True)
-    note_listing(runtime, planned)
-    if planned.plan.withheld:
-        problems.append(
-            f"{collection}: {len(planned.plan.withheld)} documents vanished at once; none is deleted until `rag-assets sync "
-            "--allow-mass-delete` confirms it"
-        )
-    return [Request(collection, shard) for shard in shards_to_run(runtime, planned, live)]
+    tick.vanished.pop(collection, None)
+    try:
+        live = runtime.live(collection)
+        if live is None:
+            return
+        planned = make_plan(runtime, collection, only_live=True, deadline=deadline)
+        note_listing(runtime, planned)
+        # Half a look finds neither what was renamed nor, therefore, what is gone.
+        if planned.complete:
+            _judge_vanished(runtime, planned, tick)
+        tick.requests += [Request(collection, shard) for shard in shards_to_run(runtime, planned, live)]
+    except RagAssetsError as error:
+        # One broken source must not keep the others from being followed.
+        tick.problems[collection] = str(error)
+
+
+def _judge_vanished(runtime: Runtime, planned: Planned, tick: _Tick) -> None:
+    collection = planned.plan.collection
+    complaint = withheld(collection, len(planned.plan.withheld))
+    if complaint:
+        tick.vanished[collection] = tick.problems[collection] = complaint
+    try:
+        refuse_other_folder(runtime, planned)
+    except GateRefused as error:
+        tick.vanished[collection] = str(error)
+        raise
 
 
 def _in_flight(instance: dg.DagsterInstance) -> set[Request]:
@@ -115,10 +159,12 @@ def _in_flight(instance: dg.DagsterInstance) -> set[Request]:
     return found
 
 
-def _why(problems: Sequence[str], dirty: int) -> str:
-    if problems:
-        return "Needs a person: " + "; ".join(problems)
-    return f"{dirty} dirty shards, all with a run in flight." if dirty else "Every live index is up to date."
+def _why(tick: _Tick) -> str:
+    if tick.problems:
+        return "Needs a person: " + "; ".join(f"{collection}: {text}" for collection, text in tick.problems.items())
+    if tick.requests:
+        return f"{len(tick.requests)} dirty shards, all with a run in flight."
+    return "Every live index is up to date."
 
 
 def schedules(settings: Settings, nightly: dg.JobDefinition, weekly: dg.JobDefinition) -> list[dg.ScheduleDefinition]:

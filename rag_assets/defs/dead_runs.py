@@ -4,6 +4,7 @@ Dagster's run monitoring can't see this with the default launcher, so it is look
 """
 
 import os
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -20,6 +21,11 @@ def owner_tags() -> dict[str, str]:
     return {OWNER_TAG: f"{pid}:{start_time(pid)}"}
 
 
+def end_own_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs as failed that this process began and is not executing any more; call it between two runs only."""
+    return _end(instance, lambda owner: owner == owner_tags()[OWNER_TAG])
+
+
 def end_dead_runs(instance: dg.DagsterInstance, *, alone: bool = False) -> int:
     """Mark runs as failed whose process is gone, and free what they hold; returns how many.
 
@@ -27,10 +33,13 @@ def end_dead_runs(instance: dg.DagsterInstance, *, alone: bool = False) -> int:
         instance: where they are recorded.
         alone: no other process of this project lives, so runs that Dagster launched can't live either.
     """
+    return _end(instance, lambda owner: alone if owner is None else not _lives(owner))
+
+
+def _end(instance: dg.DagsterInstance, is_dead: Callable[[str | None], bool]) -> int:
     ended = 0
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=_RUNNING)):
-        owner = run.tags.get(OWNER_TAG)
-        if alone if owner is None else not _lives(owner):
+        if is_dead(run.tags.get(OWNER_TAG)):
             instance.report_run_failed(
                 run, message="The process that executed this run is gone. Nothing half-done was kept."
             )

@@ -5,13 +5,14 @@ from typing import Any
 
 from dagster import DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
+from sqlalchemy.exc import OperationalError
 
-from rag_assets.defs.dead_runs import end_dead_runs, owner_tags
+from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
 from rag_assets.defs.shard_assets import SHARD_JOB
-from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.errors import DatabaseLost, GateRefused, RagAssetsError
 from rag_assets.runtime import Runtime
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -26,6 +27,7 @@ class LocalRunner:
         self._instance = instance or open_instance(runtime.settings)
         end_dead_runs(self._instance)
         self._definitions = definitions
+        self._lost = False
         logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
     def update_shard(self, collection: str, shard: int) -> None:
@@ -50,6 +52,9 @@ class LocalRunner:
 
     def _execute(self, job: str, partition: str) -> Any:
         definition = self._definitions.resolve_job_def(job)
+        if self._lost:
+            # The database went away under the last run, which therefore could not note its own end.
+            self._lost = end_own_runs(self._instance) == 0
         try:
             result = definition.execute_in_process(
                 instance=self._instance,
@@ -61,6 +66,9 @@ class LocalRunner:
         except DagsterExecutionInterruptedError:
             # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.
             raise KeyboardInterrupt from None
+        except (DatabaseLost, OperationalError) as error:
+            self._lost = True
+            raise DatabaseLost(f"The database went away under a run of {job}: {error}") from error
         if not result.success:
             raise RagAssetsError(f"The run {result.run_id} of {job} failed. Look at it in the Dagster UI (`make dev`).")
         return result

@@ -1,4 +1,4 @@
-"""Jobs that are operations, not assets: nightly re-index, reconcile, promote, rollback, forget.
+"""Jobs that are operations, not assets: nightly re-index, reconcile, garbage collection, retry, promote, rollback, forget.
 
 Each is the command of the same name; the assets it materializes are runs of their own that appear beside it.
 """
@@ -8,11 +8,16 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
-from rag_assets.errors import GateRefused
+from rag_assets.defs import checks
+from rag_assets.evaluation.nightly import nightly
 from rag_assets.indexing import promotion
 from rag_assets.indexing.forgetting import forget
-from rag_assets.indexing.reconcile import reconcile_live
+from rag_assets.indexing.garbage import collect_garbage
+from rag_assets.indexing.integrity import inspect
+from rag_assets.indexing.planning import ask_retry
+from rag_assets.indexing.reconcile import reconcile
 from rag_assets.indexing.sync import Runner, sync
 from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
@@ -32,6 +37,12 @@ class NightlyConfig(CollectionConfig):
     allow_mass_delete: bool = False
 
 
+class RetryConfig(CollectionConfig):
+    """Which files; none named: all that are in quarantine."""
+
+    documents: list[str] = Field(default_factory=list)
+
+
 class ForgetConfig(CollectionConfig):
     """Which document."""
 
@@ -45,33 +56,48 @@ def operation_jobs(make_runner: MakeRunner) -> dict[str, dg.JobDefinition]:
     def nightly_reindex_op(
         context: dg.OpExecutionContext, config: NightlyConfig, runtime: dg.ResourceParam[Runtime]
     ) -> None:
-        runner = make_runner(runtime, context.instance)
-        report = sync(
-            runtime, config.collection, lambda: runner, verify=True, allow_mass_delete=config.allow_mass_delete
+        done = nightly(
+            runtime,
+            config.collection,
+            make_runner(runtime, context.instance),
+            allow_mass_delete=config.allow_mass_delete,
         )
-        _show(context, asdict(report))
-        if report.refused:
-            raise GateRefused(report.refused)
-        target = runtime.target(config.collection)
-        if not report.generation["promoted"] and target is not None and target.is_live:
-            # Nothing new went live, so nothing was judged: the team still gets tonight's figures. A generation that was
-            # rolled back is not published here: only a person brings it back.
-            runner.publish(config.collection)
-        if report.withheld:
-            raise GateRefused(
-                f"{len(report.withheld)} documents vanished at once; nothing was deleted. Confirm, or restore them."
-            )
+        _show(context, {**asdict(done.sync), "rebuilt_because": done.rebuilt_because})
 
     @dg.op(
         name=op_name("weekly_reconcile"),
-        description="Compare the live index with the ledger, row by row, and repair it.",
+        description="Compare the live index with the ledger, row by row, repair it, and collect garbage.",
     )
     def reconcile_op(
         context: dg.OpExecutionContext, config: CollectionConfig, runtime: dg.ResourceParam[Runtime]
     ) -> None:
-        found = reconcile_live(runtime, config.collection)
-        if found is not None:
-            _show(context, {"generation": found.generation.name, **asdict(found.before), "left": found.after.faults})
+        live = runtime.live(config.collection)
+        if live is None:
+            context.log.info("%s has no live index yet.", config.collection)
+            return
+        # Red while it is being repaired, green (or still red) afterwards: both stay in the check's history.
+        before = inspect(runtime, live)
+        context.instance.report_runless_asset_event(checks.equals_ledger(live, before))
+        if before.faults:
+            found = reconcile(runtime, live)
+            context.instance.report_runless_asset_event(checks.equals_ledger(live, found.after))
+            _show(context, {"generation": live.name, **asdict(found.before), "left": found.after.faults})
+        _show(context, asdict(collect_garbage(runtime, config.collection)))
+
+    @dg.op(
+        name=op_name("garbage_collect"),
+        description="Delete generations, chunks and vectors that nothing can reach any more.",
+    )
+    def garbage_op(
+        context: dg.OpExecutionContext, config: CollectionConfig, runtime: dg.ResourceParam[Runtime]
+    ) -> None:
+        _show(context, asdict(collect_garbage(runtime, config.collection)))
+
+    @dg.op(name=op_name("retry_quarantined"), description="Try files again that could not be parsed.")
+    def retry_op(context: dg.OpExecutionContext, config: RetryConfig, runtime: dg.ResourceParam[Runtime]) -> None:
+        asked = ask_retry(runtime, config.collection, config.documents or None)
+        report = sync(runtime, config.collection, lambda: make_runner(runtime, context.instance))
+        _show(context, {"retried": asked, **asdict(report)})
 
     @dg.op(
         name=op_name("promote"),
@@ -97,6 +123,8 @@ def operation_jobs(make_runner: MakeRunner) -> dict[str, dg.JobDefinition]:
     ops = {
         "nightly_reindex": nightly_reindex_op,
         "weekly_reconcile": reconcile_op,
+        "garbage_collect": garbage_op,
+        "retry_quarantined": retry_op,
         "promote": promote_op,
         "rollback": rollback_op,
         "forget_document": forget_op,

@@ -11,7 +11,7 @@ from rag_assets.defs.partitions import parse_shard_key, shard_partitions
 from rag_assets.documents.parsing import parser_fingerprint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import chunks, embeddings, index_entries, raw_documents
-from rag_assets.indexing.planning import make_plan, note_listing
+from rag_assets.indexing.planning import make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.results import StageResult
 from rag_assets.plan import Plan
 from rag_assets.runtime import Runtime
@@ -60,7 +60,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: PlanConfig, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
         collection, shard = parse_shard_key(context)
-        plan = _plan(context, runtime, collection, config)
+        plan = _plan(context, runtime, collection, shard, config)
         result = _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
         context.log_event(_observation(runtime, plan))
         return result
@@ -108,11 +108,18 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [raw_documents_asset, chunks_asset, embeddings_asset, index_entries_asset]
 
 
-def _plan(context: dg.AssetExecutionContext, runtime: Runtime, collection: str, config: PlanConfig) -> Plan:
-    """The plan ``sync`` has just made in this process, else one made now."""
+def _plan(context: dg.AssetExecutionContext, runtime: Runtime, collection: str, shard: int, config: PlanConfig) -> Plan:
+    """The plan ``sync`` has just made in this process, else one made now that only looks into the shard's files.
+
+    Raises:
+        GateRefused: the source is a wholly different folder.
+    """
     if collection in runtime.plans:
         return runtime.plans[collection]
-    planned = make_plan(runtime, collection, verify=config.verify, allow_mass_delete=config.allow_mass_delete)
+    planned = make_plan(
+        runtime, collection, verify=config.verify, allow_mass_delete=config.allow_mass_delete, only_shard=shard
+    )
+    refuse_other_folder(runtime, planned)
     note_listing(runtime, planned)
     if planned.plan.withheld:
         context.log.warning(

@@ -23,7 +23,7 @@ class Integrity:
     extra: int
     """Rows that have no chunk."""
     wrong: int
-    """Rows whose text or vector is not the chunk's."""
+    """Rows whose text, vector or payload is not the chunk's and its document's."""
     stale_documents: int
     """Documents whose current version is not in the generation."""
     unreachable: int
@@ -50,8 +50,12 @@ _WRONG = """
     SELECT count(*) FROM {table} e
     JOIN chunk c ON c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id
     LEFT JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
+    LEFT JOIN indexed i ON i.generation_id = %(generation)s AND i.doc_id = c.doc_id
+    LEFT JOIN document d ON d.doc_id = c.doc_id AND d.document_hash = i.document_hash
+    LEFT JOIN source_file s ON s.doc_id = d.doc_id
     WHERE e.text <> c.text OR e.text_hash <> c.text_hash OR e.doc_id <> c.doc_id
        OR v.vector IS NULL OR e.embedding <> v.vector::halfvec
+       OR (d.doc_id IS NOT NULL AND e.payload <> {payload})
 """
 _STALE = """
     SELECT count(*) FROM document d LEFT JOIN indexed i ON i.doc_id = d.doc_id AND i.generation_id = %(generation)s
@@ -80,6 +84,7 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
     }
     names = {
         "table": pgvector.table(generation),
+        "payload": sql.SQL(pgvector.PAYLOAD),
         "column": sql.SQL(f"embedding::halfvec({int(generation.dimension)})"),
     }
     with runtime.database.transaction(snapshot=True) as connection:

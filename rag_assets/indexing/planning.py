@@ -9,7 +9,7 @@ from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
 from rag_assets.documents.names import is_excluded
 from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
-from rag_assets.errors import GateRefused, UnparsableDocument
+from rag_assets.errors import ConfigurationError, GateRefused, UnparsableDocument
 from rag_assets.fingerprint import document_id
 from rag_assets.models import Listing, SkippedFile, SourceFile
 from rag_assets.plan import Have, Kind, Plan, Wanted, plan, suspects
@@ -79,7 +79,6 @@ def make_plan(
         shards,
         looked.unreadable,
         attempt_fp=runtime.attempt_fp,
-        unhashed=looked.skipped,
     )
     made = plan(
         wanted,
@@ -96,7 +95,7 @@ def make_plan(
             if path in uris
         ),
     )
-    return Planned(made, listing, have, problems, complete=not looked.skipped)
+    return Planned(made, listing, have, problems, complete=looked.complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,8 @@ class _Looked:
 
     hashes: dict[bytes, str]
     unreadable: dict[bytes, str]
-    skipped: frozenset[bytes]
-    """Not looked into for want of time."""
+    complete: bool
+    """False when there was no time for all of them."""
 
 
 def _look(runtime: Runtime, source: Path, files: Sequence[SourceFile], deadline: float | None) -> _Looked:
@@ -114,13 +113,13 @@ def _look(runtime: Runtime, source: Path, files: Sequence[SourceFile], deadline:
     unreadable: dict[bytes, str] = {}
     for number, file in enumerate(files):
         if deadline is not None and time.monotonic() > deadline:
-            return _Looked(hashes, unreadable, frozenset(file.path for file in files[number:]))
+            return _Looked(hashes, unreadable, complete=False)
         try:
             hashes[file.path] = hash_file(source, file.path)[0]
         except (FileGone, FileUnreadable, UnparsableDocument) as error:
             unreadable[file.path] = str(error)
         runtime.progress("look", number + 1, len(files))
-    return _Looked(hashes, unreadable, frozenset())
+    return _Looked(hashes, unreadable, complete=True)
 
 
 def _without_forgotten(
@@ -190,3 +189,19 @@ def note_listing(runtime: Runtime, planned: Planned) -> None:
         ledger.ensure_collection(connection, collection)
         ledger.record_problems(connection, collection, planned.problems)
         ledger.refresh_stats(connection, touched)
+
+
+def ask_retry(runtime: Runtime, collection: str, documents: Sequence[str] | None) -> list[str]:
+    """Have files in quarantine tried again by the next run, all of them or those named; returns which.
+
+    Raises:
+        ConfigurationError: a named document is not in quarantine.
+    """
+    with runtime.database.transaction() as connection:
+        asked = ledger.ask_retry(connection, collection, documents)
+        unknown = sorted(set(documents or ()) - set(asked))
+        if unknown:
+            raise ConfigurationError(
+                f"Not in quarantine in collection {collection!r}: {', '.join(unknown)}. `rag-assets status` lists what is."
+            )
+    return asked

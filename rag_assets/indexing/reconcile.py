@@ -36,9 +36,13 @@ _SUSPECT = """
     SELECT k.doc_id FROM chunked k JOIN chunk c USING (chunker_fp, doc_id)
     LEFT JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
     LEFT JOIN {table} e ON e.chunk_id = c.chunk_id
+    LEFT JOIN indexed i ON i.generation_id = %(generation)s AND i.doc_id = c.doc_id
+    LEFT JOIN document d ON d.doc_id = c.doc_id AND d.document_hash = i.document_hash
+    LEFT JOIN source_file s ON s.doc_id = d.doc_id
     WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s
       AND (e.chunk_id IS NULL OR e.text <> c.text OR e.text_hash <> c.text_hash OR e.doc_id <> c.doc_id
-           OR v.vector IS NULL OR e.embedding <> v.vector::halfvec)
+           OR v.vector IS NULL OR e.embedding <> v.vector::halfvec
+           OR (d.doc_id IS NOT NULL AND e.payload <> {payload}))
     UNION
     SELECT e.doc_id FROM {table} e
     WHERE NOT EXISTS (SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
@@ -75,9 +79,12 @@ def _rewrite(connection: Connection, generation: Generation) -> int:
         "collection": generation.collection,
         "chunker": generation.key.chunker_fp,
         "embedder": generation.key.embedder_fp,
+        "generation": generation.id,
     }
     table = pgvector.table(generation)
-    rows = connection.execute(sql.SQL(_SUSPECT).format(table=table), parameters).fetchall()
+    rows = connection.execute(
+        sql.SQL(_SUSPECT).format(table=table, payload=sql.SQL(pgvector.PAYLOAD)), parameters
+    ).fetchall()
     suspects = [row[0] for row in rows]
     connection.execute(sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s)").format(table), (suspects,))
     failpoint("reconcile.deleted")

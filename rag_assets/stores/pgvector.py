@@ -84,7 +84,7 @@ def drop(connection: Connection, generation: Generation) -> None:
 
 
 # What a row shows of its document and place; the document's own metadata never hides these keys.
-_PAYLOAD = """
+PAYLOAD = """
     d.metadata || jsonb_build_object(
         'document', s.uri, 'title', coalesce(nullif(d.title, ''), s.uri), 'headings', c.headings, 'page', c.page, 'kinds', c.kinds,
         'position', c.position, 'start', c.start_offset, 'end', c.end_offset, 'tokens', c.tokens)
@@ -126,7 +126,7 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
                 WHERE (e.payload, e.text) IS DISTINCT FROM (EXCLUDED.payload, EXCLUDED.text)
             RETURNING (xmax = 0)
             """
-        ).format(table=table(generation), payload=sql.SQL(_PAYLOAD)),
+        ).format(table=table(generation), payload=sql.SQL(PAYLOAD)),
         parameters,
     ).fetchall()
     added = sum(1 for row in written if row[0])

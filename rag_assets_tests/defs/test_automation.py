@@ -1,13 +1,12 @@
 """The sensor that follows the sources, ticked as the daemon ticks it."""
 
-import json
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from rag_assets.definitions import build_definitions
-from rag_assets.defs.automation import Request, choose, rotation
+from rag_assets.defs.automation import Cursor, Request, choose, rotation
 from rag_assets.defs.dead_runs import OWNER_TAG, end_dead_runs, owner_tags
 from rag_assets.indexing.promotion import rollback
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, run, write
@@ -86,11 +85,11 @@ def test_nothing_is_asked_for_before_a_first_index_was_judged(
 
 @pytest.mark.parametrize("cursor", [None, "", "not json", "[]", '{"next": "unknown"}', "3"])
 def test_an_unreadable_cursor_starts_over(cursor: str | None) -> None:
-    assert rotation(["a", "b", "c"], cursor) == ["a", "b", "c"]
+    assert rotation(["a", "b", "c"], Cursor.read(cursor).next) == ["a", "b", "c"]
 
 
 def test_the_cursor_names_the_collection_to_begin_with() -> None:
-    assert rotation(["a", "b", "c"], json.dumps({"next": "b"})) == ["b", "c", "a"]
+    assert rotation(["a", "b", "c"], Cursor.read(Cursor(next="b").write()).next) == ["b", "c", "a"]
 
 
 def test_only_shards_without_a_run_are_chosen() -> None:

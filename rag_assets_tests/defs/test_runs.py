@@ -55,7 +55,7 @@ def test_the_jobs_bring_an_index_up_and_make_it_live(dagster: Dagster, source: P
     result = dagster.publish()
     assert result.success
     assert failed_checks(result) == set()
-    assert len(result.get_asset_check_evaluations()) == 10
+    assert len(result.get_asset_check_evaluations()) == 11
     assert live_rows(dagster.runtime) == wanted_rows(dagster.runtime, source)
     for name in SHARD_ASSETS:
         assert materialized(dagster, name) == {"default|00", "default|01", "default|02"}
