@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rag_assets.cli.output import emit, rows
 from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 
 _READY_SECONDS = 180
+_WATCH_SECONDS = 2
 _DEMO_QUESTIONS = (
     "Is Denys-Drash syndrome inherited?",
     "How many career sacks did Jared Allen have?",
@@ -58,7 +60,7 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
             bars.say(f"\nDagster UI: {url}   (Ctrl-C stops everything)\n")
             if not no_browser and sys.stdout.isatty():
                 webbrowser.open(url)
-            code = process.wait()
+            code = _watch(process, runtime, bars.say)
         except (KeyboardInterrupt, SystemExit):
             code = 0
         finally:
@@ -104,6 +106,24 @@ def _wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
             time.sleep(0.5)
     if process.poll() is None:
         raise RagAssetsError(f"The Dagster UI did not answer at {url} within {_READY_SECONDS} s.")
+
+
+def _watch(process: "subprocess.Popen[bytes]", runtime: Any, say: Callable[[str], None]) -> int:
+    """Wait until the UI ends; meanwhile bring the embedded database back whenever it is found gone."""
+    from rag_assets.database.embedded import embedded
+
+    server = None if runtime.settings.postgres_url else embedded(runtime.settings.home)
+    while True:
+        try:
+            return process.wait(timeout=_WATCH_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        if server is not None and not server.is_running():
+            say("The database is gone; starting it again …")
+            try:
+                server.acquire()
+            except RagAssetsError as error:
+                say(str(error))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -84,6 +84,29 @@ class ParserPool:
             child = self._idle.get()
             if child is not None:
                 child.stop()
+
+    def warm(self, uris: Iterable[str]) -> None:
+        """Start a process and load the readers these files need, in the background, while the caller prepares its work.
+
+        Whatever goes wrong here goes wrong again, and is said, when a file is parsed.
+        """
+        kinds = {PurePosixPath(uri).suffix.lower(): uri for uri in uris}
+        first = [uri for suffix, uri in kinds.items() if suffix in SUPPORTED]
+        if first and not self._closed:
+            threading.Thread(target=self._warm, args=(first,), name="warm-parser", daemon=True).start()
+
+    def _warm(self, uris: Sequence[str]) -> None:
+        child = self._idle.get()
+        try:
+            child = child or _Child(self._settings)
+            for uri in uris:
+                child.prepare(uri)
+        except (_Died, RagAssetsError, UnparsableDocument, OSError):
+            if child is not None:
+                child.stop()
+            child = None
+        finally:
+            self._idle.put(child)
 
     def parse(self, uri: str, data: bytes) -> ParsedDocument:
         """Parse one document; its format is decided by the extension of ``uri``.
@@ -164,25 +187,30 @@ class _Child:
                 start_new_session=True,
             )
 
-    def parse(self, uri: str, data: bytes) -> ParsedDocument:
+    def prepare(self, uri: str) -> None:
+        """Load the reader of this kind of file, if it is not."""
         suffix = PurePosixPath(uri).suffix.lower()
-        if suffix not in self._prepared:
-            try:
-                reply = self._ask({"request": "prepare", "uri": uri}, b"", _START_SECONDS)
-            except _Died:
-                if self.files:
-                    raise
-                raise RagAssetsError(
-                    f"A parsing process does not start: {self._last_words()}. "
-                    f"Is parsing.memory_mb = {self._settings.memory_mb} enough for {suffix} files?"
-                ) from None
-            if "broken" in reply:
-                reason = f"The reader of {suffix} files can't be loaded: {reply['broken']}. Reinstall rag-assets."
-                if self.files:
-                    # Earlier files may have left too little memory for another library.
-                    raise _Died(reason, retry=True)
-                raise RagAssetsError(reason)
-            self._prepared.add(suffix)
+        if suffix in self._prepared:
+            return
+        try:
+            reply = self._ask({"request": "prepare", "uri": uri}, b"", _START_SECONDS)
+        except _Died:
+            if self.files:
+                raise
+            raise RagAssetsError(
+                f"A parsing process does not start: {self._last_words()}. "
+                f"Is parsing.memory_mb = {self._settings.memory_mb} enough for {suffix} files?"
+            ) from None
+        if "broken" in reply:
+            reason = f"The reader of {suffix} files can't be loaded: {reply['broken']}. Reinstall rag-assets."
+            if self.files:
+                # Earlier files may have left too little memory for another library.
+                raise _Died(reason, retry=True)
+            raise RagAssetsError(reason)
+        self._prepared.add(suffix)
+
+    def parse(self, uri: str, data: bytes) -> ParsedDocument:
+        self.prepare(uri)
         self.files += 1
         request = {"request": "parse", "uri": uri, "max_characters": self._settings.max_characters}
         reply = self._ask(request, data, self._settings.timeout_seconds)

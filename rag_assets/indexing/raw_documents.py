@@ -23,7 +23,8 @@ from rag_assets.runtime import Runtime
 
 BATCH = 32
 """Documents parsed between two commits: what a killed run has to do again."""
-_READS = (Kind.ADDED, Kind.CHANGED, Kind.RENAMED)
+READS = (Kind.ADDED, Kind.CHANGED, Kind.RENAMED)
+"""Changes whose file is read and parsed."""
 
 
 def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
@@ -39,7 +40,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     collection, shards = plan.collection, runtime.settings.sync.shards
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
-    work = [change for change in plan.of_shard(shard) if change.kind in _READS]
+    work = [change for change in plan.of_shard(shard) if change.kind in READS]
     counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
     done, parsed = 0, _parse(runtime, collection, work)
     while batch := list(islice(parsed, BATCH)):

@@ -9,6 +9,7 @@ from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, DatabaseLost, GateRefused, Superseded
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
+from rag_assets.indexing.raw_documents import READS
 from rag_assets.indexing.results import StageResult
 from rag_assets.plan import Kind, Plan
 from rag_assets.runtime import Runtime
@@ -100,6 +101,8 @@ def sync(
     shards = shards_to_run(runtime, planned, before)
     running: Runner | None = None
     if shards:
+        # Parsing processes start while the runner is made: both import for a second or more.
+        runtime.parsers.warm(change.uri for change in planned.plan.changes if change.kind in READS)
         running = runner()
         _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
     target = runtime.target(collection)
