@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -160,6 +160,19 @@ class Embedder(TokenCounter, Protocol):
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """As ``embed_documents``, with the model's query prompt where it has one."""
+        ...
+
+
+@runtime_checkable
+class TokenEmbedder(Protocol):
+    """An ``Embedder`` that also gives the vectors of single tokens, which late interaction compares."""
+
+    def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """For each text, one unit vector per token the model reads of it, special tokens left out."""
+        ...
+
+    def embed_query_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """As ``embed_document_tokens``, with the model's query prompt where it has one."""
         ...
 
 

@@ -55,6 +55,10 @@ class LocalModelEmbedder(ABC):
     def _encode(self, texts: Sequence[str], kind: TextKind) -> Vectors:
         """Vectors of shape (len(texts), dimension) in order, of any length; ``texts`` is not empty."""
 
+    @abstractmethod
+    def _encode_tokens(self, texts: Sequence[str], kind: TextKind) -> list[Vectors]:
+        """The last hidden state of every token, special tokens included, of shape (tokens, dimension), per text in order."""
+
     @cached_property
     def max_tokens(self) -> int:
         """Tokens the model reads before it truncates, special tokens included.
@@ -110,6 +114,25 @@ class LocalModelEmbedder(ABC):
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """As ``embed_documents``, with the model's query prompt where its configuration has one."""
         return self._embed(texts, "query")
+
+    def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """For each text, one unit vector per token the model reads of it, special tokens left out: (tokens, dimension)."""
+        return self._embed_tokens(texts, "document")
+
+    def embed_query_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """As ``embed_document_tokens``, with the model's query prompt where its configuration has one."""
+        return self._embed_tokens(texts, "query")
+
+    def _embed_tokens(self, texts: Sequence[str], kind: TextKind) -> list[Vectors]:
+        if not texts:
+            return []
+        found = []
+        for states in self._encode_tokens(texts, kind):
+            # A text of special tokens only keeps them: it has to have a vector.
+            states = states[1:-1] if len(states) > 2 else states
+            norms = np.maximum(np.linalg.norm(states, axis=1, keepdims=True), _SMALLEST_NORM)
+            found.append(np.ascontiguousarray(states / norms, dtype=np.float32))
+        return found
 
     def _embed(self, texts: Sequence[str], kind: TextKind) -> Vectors:
         if not texts:

@@ -112,6 +112,21 @@ class OpenVinoEmbedder(LocalModelEmbedder):
         model.run(prompted, self._truncating_tokenizer, keep, self._batch_size)
         return vectors
 
+    def _encode_tokens(self, texts: Sequence[str], kind: TextKind) -> list[Vectors]:
+        prompt = self._pipeline.query_prompt if kind == "query" else self._pipeline.document_prompt
+        found: list[Vectors] = [np.empty((0, self.dimension), np.float32)] * len(texts)
+
+        def keep(batch: Batch, states: npt.NDArray[np.float32]) -> None:
+            for position, row in enumerate(batch.rows):
+                found[row] = states[position, : int(batch.mask[position].sum())].astype(np.float32)
+
+        prompted = [prompt + text for text in texts] if prompt else texts
+        try:
+            self._model.run(prompted, self._truncating_tokenizer, keep, self._batch_size)
+        except RuntimeError as error:
+            raise self._failed("run", error) from error
+        return found
+
     def _failed(self, step: str, error: Exception) -> RagAssetsError:
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         return RagAssetsError(

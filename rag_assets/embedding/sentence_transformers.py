@@ -56,6 +56,17 @@ class SentenceTransformersEmbedder(LocalModelEmbedder):
         )
         return np.asarray(raw, dtype=np.float32).reshape(len(texts), -1)
 
+    def _encode_tokens(self, texts: Sequence[str], kind: TextKind) -> list[Vectors]:
+        model = self._model
+        encode = model.encode_query if kind == "query" else model.encode_document
+        states = encode(
+            list(texts),
+            batch_size=self._batch_size or _DEFAULT_BATCH,
+            output_value="token_embeddings",
+            show_progress_bar=False,
+        )
+        return [state.float().cpu().numpy() for state in states]
+
     @property
     def _model(self) -> Any:
         key = (str(self._folder), self._dtype)
