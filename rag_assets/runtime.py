@@ -20,7 +20,8 @@ from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
 from rag_assets.models import Embedder, Progress, silent
 from rag_assets.plan import Plan
-from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, Settings
+from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, LexicalSettings, Settings
+from rag_assets.stores.analysis import analyzer_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class Runtime:
     def key(self, collection: str) -> GenerationKey:
         """The index the configuration asks for."""
         return GenerationKey(
-            self.chunker_fp(collection), self.embedder.fingerprint, index_fingerprint(self.settings.index)
+            self.chunker_fp(collection),
+            self.embedder.fingerprint,
+            index_fingerprint(self.settings.index, self.settings.lexical),
         )
 
     def recipe(self, collection: str) -> Recipe:
@@ -158,6 +161,8 @@ class Runtime:
             "chunking": self.chunking(collection).model_dump(mode="json"),
             "embedder": dict(self.embedder.resolved),
             "index": {"m": self.settings.index.m, "ef_construction": self.settings.index.ef_construction},
+            # k1 and b are chosen per query, as ef_search is.
+            "lexical": self.settings.lexical.model_dump(mode="json", include={"language", "stop_words"}),
         }
 
     def followed(self, collection: str) -> list[Generation]:
@@ -178,6 +183,13 @@ class Runtime:
             return generations.live(connection, collection)
 
 
-def index_fingerprint(settings: IndexSettings) -> str:
-    """Fingerprint of what decides an HNSW graph. ``ef_search`` is chosen per query and not part of it."""
-    return fingerprint.fingerprint({"kind": "hnsw-halfvec-cosine", "m": settings.m, "ef": settings.ef_construction})
+def index_fingerprint(settings: IndexSettings, lexical: LexicalSettings) -> str:
+    """Fingerprint of what decides an HNSW graph and a lexical index; ``ef_search``, ``k1`` and ``b`` are chosen per query."""
+    return fingerprint.fingerprint(
+        {
+            "kind": "hnsw-halfvec-cosine",
+            "m": settings.m,
+            "ef": settings.ef_construction,
+            "lexical": analyzer_fingerprint(lexical),
+        }
+    )

@@ -98,6 +98,30 @@ class IndexSettings(_Section):
         return value
 
 
+Language = Literal[
+    "auto", "none", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "english", "esperanto", "estonian",
+    "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali",
+    "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "serbian", "sesotho", "spanish", "swedish", "tamil",
+    "turkish", "yiddish",
+]  # fmt: skip
+"""Languages there is a Snowball stemmer for."""
+
+
+class LexicalSettings(_Section):
+    """BM25 (Robertson and Zaragoza 2009, in Lucene's form) over the words of the chunks."""
+
+    language: Language = "auto"
+    """``auto``: each chunk's own, by its script and function words. A name: of all words in that language's script.
+    ``none``: words of the Latin script are not stemmed. Another language or ``stop_words`` builds a new index, which embeds
+    nothing."""
+    stop_words: bool = True
+    """Leave out words like "the"."""
+    k1: float = Field(1.5, ge=0, le=10)
+    """How much a word's repetition in a chunk counts."""
+    b: float = Field(0.75, ge=0, le=1)
+    """How much a chunk's length counts against it."""
+
+
 class AnswerSettings(_Section):
     """Which model answers, and from how much."""
 
@@ -162,6 +186,7 @@ class Settings(_Section):
     chunking: ChunkingSettings = ChunkingSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     index: IndexSettings = IndexSettings()
+    lexical: LexicalSettings = LexicalSettings()
     answers: AnswerSettings = AnswerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: GateSettings = GateSettings()

@@ -213,14 +213,15 @@ def reconcile(source: Path | None, collection: str | None, as_json: bool) -> Non
             raise RagAssetsError(f"Collection {name!r} has no live index yet. Run `rag-assets sync` first.")
         if as_json:
             emit({"generation": found.generation.name, "before": asdict(found.before), "after": asdict(found.after),
-                  "repaired_documents": found.repaired_documents, "rebuilt_index": found.rebuilt_index})  # fmt: skip
+                  "repaired_documents": found.repaired_documents, "rebuilt_index": found.rebuilt_index,
+                  "rebuilt_lexical": found.rebuilt_lexical})  # fmt: skip
             return
         before = found.before
         click.echo(
             f"{found.generation.name}: {before.rows:,} rows; {before.missing} missing, {before.extra} extra, {before.wrong} wrong, "
-            f"{before.unreachable} unreachable, {before.stale_documents} documents behind"
+            f"{before.unreachable} unreachable, {before.lexical} wrong in the lexical index, {before.stale_documents} documents behind"
         )
-        if found.repaired_documents or found.rebuilt_index:
+        if found.repaired_documents or found.rebuilt_index or found.rebuilt_lexical:
             click.echo(f"repaired {found.repaired_documents} documents; {found.after.faults} faults left")
 
 

@@ -54,6 +54,8 @@ def structural_checks(found: Integrity) -> list[Check]:
              f"{found.wrong} rows have another text or vector than their chunk."),
         zero("reachable", found.unreachable, f"Each of {found.looked_up:,} chunks looked up is found by its own vector.",
              f"{found.unreachable} of {found.looked_up:,} chunks looked up are not found by their own vector."),
+        zero("lexical", found.lexical, "The posting lists of every chunk are what its text gives.",
+             f"{found.lexical} chunks have no posting lists, other ones than their text gives, or are only in those."),
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
 from rag_assets.failpoints import failpoint
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical, pgvector
 
 MIN_CHURN = 1000
 """Fewer rows than this are no reason: a small index answers from few hops whatever was done to it."""
@@ -51,7 +51,10 @@ def begin_rebuild(runtime: Runtime, collection: str) -> tuple[str, ...]:
             if other.state == "withdrawn":
                 return ()
             if other.state == "refused":
+                lexical.drop(connection, other)
                 pgvector.drop(connection, other)
-        pgvector.create(connection, generations.begin_rebuild(connection, live))
+        begun = generations.begin_rebuild(connection, live)
+        pgvector.create(connection, begun)
+        lexical.create(connection, begun)
         failpoint("rebuild.begun")
     return tuple(reasons)

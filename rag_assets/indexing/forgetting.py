@@ -9,13 +9,14 @@ from typing import Any
 
 from psycopg import sql
 
-from rag_assets.database import ledger
+from rag_assets.database import generations, ledger
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import ConfigurationError
 from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import shard_of
 from rag_assets.indexing.history import black_out_history
 from rag_assets.runtime import Runtime
+from rag_assets.stores import lexical
 
 _TABLES = ("source_file", "document", "chunked", "chunk", "indexed", "index_entry")
 
@@ -62,7 +63,7 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
             )
         doc_id, path, content_hash = row[0], bytes(row[1]), row[2]
         ledger.spend_lease(connection, ledger.take_lease(connection, collection, shards, shard_of(doc_id, shards)))
-        removed = _remove(connection, doc_id)
+        removed = _remove(connection, collection, doc_id)
         failpoint("forget.removed")
         connection.execute(
             "INSERT INTO forgotten (doc_id, collection, uri, content_hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -103,14 +104,18 @@ def _count(connection: Connection, table: str, doc_id: str) -> int:
     return int(row[0])
 
 
-def _remove(connection: Connection, doc_id: str) -> dict[str, int]:
+def _remove(connection: Connection, collection: str, doc_id: str) -> dict[str, int]:
     removed = {table: _count(connection, table, doc_id) for table in _TABLES}
     hashes = connection.execute(
         "SELECT text_hash FROM chunk WHERE doc_id = %s UNION SELECT text_hash FROM index_entry WHERE doc_id = %s",
         (doc_id, doc_id),
     ).fetchall()
+    rows = connection.execute(
+        "DELETE FROM index_entry WHERE doc_id = %s RETURNING generation_id, chunk_id", (doc_id,)
+    ).fetchall()
+    for generation in generations.all_generations(connection, collection):
+        lexical.forget(connection, generation, [row[1] for row in rows if row[0] == generation.id])
     for statement in (
-        "DELETE FROM index_entry WHERE doc_id = %s",
         "DELETE FROM indexed WHERE doc_id = %s",
         "DELETE FROM chunked WHERE doc_id = %s",
         "DELETE FROM source_file WHERE doc_id = %s",

@@ -11,6 +11,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.indexing.forgetting import delete_unreferenced
 from rag_assets.indexing.promotion import drop
 from rag_assets.runtime import Runtime
+from rag_assets.stores import lexical
 
 _IS_UNUSED = sql.SQL(
     "k.collection = %(collection)s AND k.chunker_fp <> %(wanted)s"
@@ -37,6 +38,10 @@ def collect_garbage(runtime: Runtime, collection: str) -> Collected:
     A run that needs a deleted vector computes it again. Collections that are not configured at present are left alone.
     """
     dropped = [*drop(runtime, _abandoned(runtime, collection))]
+    live = runtime.live(collection)
+    if live is not None:
+        with runtime.database.transaction() as connection:
+            lexical.optimise(connection, live)
     with runtime.database.transaction() as connection:
         chunks = _drop_chunks(connection, collection, runtime.chunker_fp(collection))
         failpoint("garbage.chunks")

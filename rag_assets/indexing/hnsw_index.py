@@ -10,11 +10,11 @@ from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.results import StageResult
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical, pgvector
 
 
 def materialize(runtime: Runtime, collection: str) -> StageResult:
-    """Build the index of the target generation if it has none.
+    """Build the index of the target generation if it has none, and merge what its shards wrote of the lexical one.
 
     Raises:
         RagAssetsError: no shard has been indexed yet.
@@ -27,6 +27,7 @@ def materialize(runtime: Runtime, collection: str) -> StageResult:
         failpoint("hnsw_index.built")
         rows = pgvector.count(connection, generation)
         if built:
+            lexical.optimise(connection, generation)
             generations.note_built(connection, generation.id, rows)
         size = pgvector.size_bytes(connection, generation)
         contents = contents_hash(connection, generation)

@@ -10,7 +10,7 @@ from rag_assets.errors import NotEmbedded
 from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical, pgvector
 
 _STALE = """
     SELECT d.doc_id, d.document_hash FROM document d
@@ -63,6 +63,7 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
         if stale or gone:
             ledger.spend_lease(connection, lease)
         applied = pgvector.apply(connection, generation, [*documents, *gone])
+        lexical.apply(connection, generation, applied.added_ids, applied.removed_ids)
         failpoint("index_entries.applied")
         _record(connection, generation, stale, gone, applied.added + applied.updated + applied.removed)
         failpoint("index_entries.recorded")
@@ -88,6 +89,7 @@ def target_generation(runtime: Runtime, collection: str) -> Generation:
         generation = generations.create(connection, collection, key, runtime.config(collection), dimension)
         failpoint("generation.begun")
         pgvector.create(connection, generation)
+        lexical.create(connection, generation)
         return generation
 
 

@@ -7,7 +7,7 @@ from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical_integrity, pgvector
 
 REACHABILITY_ROWS = 2000
 """Rows whose own vector is looked up through the index: all of a small index, a sample of a large one."""
@@ -30,11 +30,13 @@ class Integrity:
     """Rows that a search for their own vector does not find."""
     looked_up: int
     """Rows that were looked up for that."""
+    lexical: int = 0
+    """Rows that have no posting lists, or other ones than their text gives, and posting lists that have no row."""
 
     @property
     def faults(self) -> int:
         """All of them together."""
-        return self.missing + self.extra + self.wrong + self.stale_documents + self.unreachable
+        return self.missing + self.extra + self.wrong + self.stale_documents + self.unreachable + self.lexical
 
 
 _MISSING = """
@@ -96,4 +98,5 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
         missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
         connection.execute("SET LOCAL hnsw.ef_search = 100")
         looked_up, unreachable = count(_UNREACHABLE)
-    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up)
+        lexical = lexical_integrity.faults(connection, generation)
+    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lexical)

@@ -134,7 +134,7 @@ def reasons(runtime: Runtime, planned: Planned) -> list[str]:
         for name, what, mine, theirs in (
             ("chunker", "the chunking settings", key.chunker_fp, live.key.chunker_fp),
             ("embedder", "the embedding model", key.embedder_fp, live.key.embedder_fp),
-            ("index", "the HNSW parameters", key.index_fp, live.key.index_fp),
+            ("index", "the HNSW parameters or the analysis of words", key.index_fp, live.key.index_fp),
         ):
             if mine != theirs:
                 found.append(f"{what.capitalize()} changed since {live.name} ({name} {theirs[:8]} → {mine[:8]}): a new "

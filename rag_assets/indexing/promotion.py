@@ -9,7 +9,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical, pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ def drop(runtime: Runtime, unwanted: Sequence[Generation]) -> list[Generation]:
             current = generations.by_id_or_none(connection, generation.id)
             if current is None or current.state != generation.state:
                 continue
+            lexical.drop(connection, generation)
             pgvector.drop(connection, generation)
             failpoint("generation.dropped")
         dropped.append(generation)

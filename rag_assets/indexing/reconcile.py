@@ -15,7 +15,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.indexing.embeddings import embed_lost
 from rag_assets.indexing.integrity import Integrity, inspect
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
+from rag_assets.stores import lexical, pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Reconciliation:
     """Documents whose rows were written again from their chunks and vectors."""
     rebuilt_index: bool
     """True when the HNSW graph was built again because rows could not be reached through it."""
+    rebuilt_lexical: bool = False
+    """True when posting lists were made again because they were not what the rows' texts give."""
 
 
 # Documents with any row that is missing, extra or different. Extra rows may belong to no document at all.
@@ -71,7 +73,11 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
             generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
     after = inspect(runtime, generation) if before.faults else before
-    return Reconciliation(generation, before, after, repaired, rebuilt)
+    if after.lexical:
+        with runtime.database.transaction() as connection:
+            lexical.rebuild(connection, generation)
+        after = inspect(runtime, generation)
+    return Reconciliation(generation, before, after, repaired, rebuilt, bool(before.lexical))
 
 
 def _rewrite(connection: Connection, generation: Generation) -> int:
@@ -86,9 +92,12 @@ def _rewrite(connection: Connection, generation: Generation) -> int:
         sql.SQL(_SUSPECT).format(table=table, payload=sql.SQL(pgvector.PAYLOAD)), parameters
     ).fetchall()
     suspects = [row[0] for row in rows]
-    connection.execute(sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s)").format(table), (suspects,))
+    deleted = connection.execute(
+        sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s) RETURNING chunk_id").format(table), (suspects,)
+    ).fetchall()
     failpoint("reconcile.deleted")
-    pgvector.apply(connection, generation, suspects)
+    applied = pgvector.apply(connection, generation, suspects)
+    lexical.apply(connection, generation, applied.added_ids, [row[0] for row in deleted])
     # What the generation is noted to hold must be what it holds: a suspect without chunks is not in it.
     connection.execute(
         "DELETE FROM indexed i WHERE generation_id = %s AND doc_id = ANY(%s)"

@@ -4,7 +4,7 @@ Readers and writers address the partition itself, so that work on one generation
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ class Applied:
     added: int = 0
     updated: int = 0
     removed: int = 0
+    added_ids: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Chunk ids of the rows that were added …"""
+    removed_ids: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """… and removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,11 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
             """
             DELETE FROM {table} e WHERE doc_id = ANY(%(documents)s) AND NOT EXISTS (
                 SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
+            RETURNING chunk_id
             """
         ).format(table=table(generation)),
         parameters,
-    ).rowcount
+    ).fetchall()
     written = connection.execute(
         sql.SQL(
             """
@@ -124,13 +129,19 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
             ORDER BY c.doc_id, c.position
             ON CONFLICT (generation_id, chunk_id) DO UPDATE SET payload = EXCLUDED.payload, text = EXCLUDED.text
                 WHERE (e.payload, e.text) IS DISTINCT FROM (EXCLUDED.payload, EXCLUDED.text)
-            RETURNING (xmax = 0)
+            RETURNING chunk_id, (xmax = 0)
             """
         ).format(table=table(generation), payload=sql.SQL(PAYLOAD)),
         parameters,
     ).fetchall()
-    added = sum(1 for row in written if row[0])
-    return Applied(added=added, updated=len(written) - added, removed=removed)
+    added = tuple(chunk_id for chunk_id, is_new in written if is_new)
+    return Applied(
+        added=len(added),
+        updated=len(written) - len(added),
+        removed=len(removed),
+        added_ids=added,
+        removed_ids=tuple(row[0] for row in removed),
+    )
 
 
 def build_index(connection: Connection, generation: Generation, settings: IndexSettings) -> bool:
@@ -192,6 +203,34 @@ def sample_vectors(connection: Connection, generation: Generation, limit: int) -
     return np.asarray([row[0].to_numpy() for row in rows], dtype=np.float32).reshape(-1, generation.dimension)
 
 
+def condition(filters: Mapping[str, str]) -> sql.Composable:
+    """The rows whose payload has these values: as the field, or in its list."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("(payload ->> {key} = {value} OR payload -> {key} ? {value})").format(
+            key=sql.Literal(key), value=sql.Literal(value)
+        )
+        for key, value in filters.items()
+    )
+
+
+def fetch(
+    connection: Connection,
+    generation: Generation,
+    chunk_ids: Sequence[str],
+    vector: npt.NDArray[np.float32] | None = None,
+) -> dict[str, Row]:
+    """Rows by id; ``dense`` is the cosine similarity to ``vector``, nan without one."""
+    similarity = sql.SQL("1 - (embedding <=> %(vector)s)") if vector is not None else sql.SQL("'nan'::float8")
+    rows = connection.execute(
+        sql.SQL("SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE chunk_id = ANY(%(ids)s)").format(
+            similarity, table(generation)
+        ),
+        {"ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
+        binary=True,
+    ).fetchall()
+    return {row[0]: Row(*row) for row in rows}
+
+
 def search(
     connection: Connection,
     generation: Generation,
@@ -214,13 +253,7 @@ def search(
         connection.execute("SET LOCAL enable_indexscan = on")
         connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(1000, max(k, ef_search)))))
         connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-    conditions = [
-        sql.SQL("(payload ->> {key} = {value} OR payload -> {key} ? {value})").format(
-            key=sql.Literal(key), value=sql.Literal(value)
-        )
-        for key, value in (filters or {}).items()
-    ]
-    where = sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(conditions)) if conditions else sql.SQL("")
+    where = sql.SQL("WHERE {}").format(condition(filters)) if filters else sql.SQL("")
     statement = sql.SQL(
         "SELECT chunk_id, doc_id, text, payload, 1 - ({column} <=> %(vector)s) FROM {table} {where}"
         " ORDER BY {column} <=> %(vector)s LIMIT %(k)s"
