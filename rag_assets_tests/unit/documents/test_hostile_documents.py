@@ -173,7 +173,7 @@ def test_a_lone_nul_or_bad_byte_is_replaced_and_not_fatal(parse: Parse) -> None:
     )
 
 
-@pytest.mark.parametrize("data", [(b"a" * 9_000 + b" ") * 100, b"a1@b." * 180_000, b"1-" * 450_000, b"x" * 9_000_000])
+@pytest.mark.parametrize("data", [(b"a" * 9_000 + b" ") * 1000, b"a1@b." * 180_000, b"1-" * 450_000, b"x" * 9_000_000])
 def test_text_of_very_long_words_is_parsed_within_the_limits(parse: Parse, data: bytes) -> None:
     document = parse("a.txt", data)
     assert len(document.text) >= len(data.strip())
