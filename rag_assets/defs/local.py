@@ -7,6 +7,7 @@ from dagster import DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from sqlalchemy.exc import OperationalError
 
+from rag_assets.database import generations
 from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
@@ -40,10 +41,13 @@ class LocalRunner:
         Raises:
             GateRefused: a blocking check failed; says which.
         """
+        judged = self._runtime.target(collection)
         try:
             self._execute(INDEX_JOB, collection)
         except DagsterAssetCheckFailedError:
-            generation = self._runtime.target(collection)
+            # A rebuild that was refused is the target no more, so it is asked for by its id.
+            with self._runtime.database.transaction() as connection:
+                generation = generations.by_id_or_none(connection, judged.id) if judged else None
             reason = generation.reason if generation and generation.reason else "a blocking check failed."
             raise GateRefused(
                 f"{generation.name if generation else collection} did not go live: {reason} "
