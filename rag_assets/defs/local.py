@@ -5,7 +5,8 @@ from typing import Any
 
 from dagster import DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
-from sqlalchemy.exc import OperationalError
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from rag_assets.database import generations
 from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
@@ -16,6 +17,8 @@ from rag_assets.defs.shard_assets import SHARD_JOB
 from rag_assets.errors import DatabaseLost, GateRefused, RagAssetsError
 from rag_assets.runtime import Runtime
 
+# What our own transactions raise, and what Dagster's storage does, where it gives up connecting again.
+_LOST = (DatabaseLost, OperationalError, InterfaceError, DagsterPostgresException)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -70,7 +73,7 @@ class LocalRunner:
         except DagsterExecutionInterruptedError:
             # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.
             raise KeyboardInterrupt from None
-        except (DatabaseLost, OperationalError) as error:
+        except _LOST as error:
             self._lost = True
             raise DatabaseLost(f"The database went away under a run of {job}: {error}") from error
         if not result.success:

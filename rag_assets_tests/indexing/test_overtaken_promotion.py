@@ -183,11 +183,12 @@ def test_runs_under_different_numbers_of_shards_fence_each_other(
 
     at = 2 if stage == "raw_documents" else 5
     slow.__dict__["database"] = InterruptedDatabase(slow.database, at, overtake)
+    write_last = {
+        "raw_documents": lambda: raw_documents.materialize(slow, plan, shard),
+        "index_entries": lambda: index_entries.materialize(slow, "default", shard),
+    }
     with pytest.raises(Superseded):
-        if stage == "raw_documents":
-            raw_documents.materialize(slow, plan, shard)
-        else:
-            index_entries.materialize(slow, "default", shard)
+        write_last[stage]()
     run(fast)
     assert live_rows(fast) == wanted_rows(fast, source)
     slow.__dict__["database"] = slow.database._database  # type: ignore[attr-defined]
