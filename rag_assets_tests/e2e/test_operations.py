@@ -39,3 +39,12 @@ def test_what_is_in_order_is_reconciled_promoted_and_rolled_back_without_a_chang
     unknown = command.run("forget", "no-such.md")
     assert unknown.code == 2
     assert "no-such.md" in unknown.err
+
+
+def test_a_file_in_quarantine_is_retried_and_garbage_is_collected(command: CommandLine) -> None:
+    (command.cwd / "documents" / "empty.md").write_text("", encoding="utf-8")
+    assert command.json("sync")["documents"]["quarantined"] == 1
+    (command.cwd / "documents" / "harbour.md").unlink()
+    again = command.json("retry", "empty.md")
+    assert (again["retried"], again["documents"]["removed"]) == (["empty.md"], 1)
+    assert command.json("gc") == {"generations": [], "chunks": 0, "vectors": 1}
