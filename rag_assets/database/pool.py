@@ -138,6 +138,9 @@ class Database:
             ) from None
         except psycopg.Error as error:
             if isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+                # At once: Dagster, too, wants to write down what became of its run.
+                if self._revive is not None:
+                    self._revive()
                 raise DatabaseLost(
                     f"The connection to the database was lost: {str(error).strip()}. What was not committed is undone; "
                     "run it again."

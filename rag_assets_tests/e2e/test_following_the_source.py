@@ -135,6 +135,20 @@ def test_a_model_that_can_not_be_reached_is_a_failure_that_names_it(command: Com
     assert "127.0.0.1:9" in failed.json["error"]
 
 
+def test_a_file_in_quarantine_is_retried_and_garbage_is_collected(command: CommandLine) -> None:
+    folder = command.cwd / "documents"
+    (folder / "blank.md").write_text("", encoding="utf-8")
+    (folder / "short-lived.md").write_text("# Lived\n\nA mayfly lives for one day.\n", encoding="utf-8")
+    command.succeed("sync")
+    (folder / "short-lived.md").unlink()
+    again = command.json("retry", "blank.md")
+    assert (again["retried"], again["documents"]["removed"]) == (["blank.md"], 1)
+    collected = command.json("gc")
+    assert collected["generations"] == []
+    assert collected["vectors"] >= 1
+    assert command.json("gc") == {"generations": [], "chunks": 0, "vectors": 0}
+
+
 def test_an_evaluation_that_misses_a_floor_ends_with_3_and_says_which(command: CommandLine) -> None:
     (command.cwd / "questions.jsonl").write_text(QUESTION, encoding="utf-8")
     _configure(command, "[gates]\nsearch_p95_seconds = 0.0000001\n")
