@@ -1,0 +1,17 @@
+"""Imported once by the process that trials are forked from: everything a trial imports, so that none pays for it."""
+
+import os
+
+from rag_assets.documents.worker import _ENVIRONMENT
+
+os.environ.update(_ENVIRONMENT)
+
+import matplotlib.figure  # noqa: E402, F401
+import pgvector.psycopg  # noqa: E402, F401
+
+from rag_assets.doctor import __name__ as _doctor  # noqa: E402, F401
+from rag_assets_tests.faults import work  # noqa: E402, F401
+from rag_assets_tests.faults.parsing import parsed  # noqa: E402
+
+parsed("warm.md", b"---\nk: v\n---\n# Warm\n\nOne paragraph.\n")
+parsed("warm.docx", b"not a document")

@@ -1,0 +1,100 @@
+"""What the processes of a trial do."""
+
+from typing import Any
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.indexing import forgetting, promotion, reconcile
+from rag_assets.indexing.planning import make_plan, note_listing
+from rag_assets.indexing.sync import Runner, shards_to_run, sync
+from rag_assets_tests.driving import run
+from rag_assets_tests.fakes import DirectRunner
+from rag_assets_tests.faults.subject import Subject
+
+
+def sync_once(subject: Subject) -> dict[str, Any]:
+    """One sync, as on the command line; the source is believed."""
+    with subject.opened() as runtime:
+        report = run(runtime, allow_mass_delete=True)
+        return {
+            "promoted": report.generation["promoted"],
+            "refused": report.refused,
+            "nothing_changed": report.nothing_changed,
+            "embedded": report.embeddings["computed"],
+            "added": report.chunks["added"],
+            "removed": report.chunks["removed"],
+        }
+
+
+def sync_twice(subject: Subject) -> dict[str, Any]:
+    """As ``sync_once``; a second one in the same process must find nothing to do.
+
+    Raises:
+        AssertionError: it did something.
+    """
+    first = sync_once(subject)
+    assert first["refused"] is None, first["refused"]
+    again = sync_once(subject)
+    assert again["nothing_changed"], f"a second sync did something: {again}"
+    assert again["embedded"] == 0
+    return first
+
+
+def build_only(subject: Subject) -> None:
+    """A sync that stops before anything is published."""
+
+    class Unpublished(DirectRunner):
+        def publish(self, collection: str) -> None:
+            pass
+
+    with subject.opened() as runtime:
+
+        def runner() -> Runner:
+            return Unpublished(runtime)
+
+        sync(runtime, "default", runner, allow_mass_delete=True)
+
+
+def publish(subject: Subject) -> None:
+    """Build the graph of the target generation, evaluate it, and promote it."""
+    with subject.opened() as runtime:
+        DirectRunner(runtime).publish("default")
+
+
+def roll_back(subject: Subject) -> None:
+    with subject.opened() as runtime:
+        promotion.rollback(runtime, "default", who="test")
+
+
+def reconcile_live(subject: Subject) -> int | None:
+    """Faults found before the repair."""
+    with subject.opened() as runtime:
+        found = reconcile.reconcile_live(runtime, "default")
+        return found.before.faults if found else None
+
+
+def forget(subject: Subject, document: str, *, again: bool = False) -> dict[str, int]:
+    """Rows left of the document. ``again``: it may have been forgotten already."""
+    with subject.opened() as runtime:
+        try:
+            return dict(forgetting.forget(runtime, "default", document).left)
+        except ConfigurationError:
+            if not again:
+                raise
+            return {}
+
+
+def tick(subject: Subject) -> list[int]:
+    """A tick of the sensor and the runs it asks for: the live index follows its documents, nothing new is built."""
+    with subject.opened() as runtime:
+        live = runtime.live("default")
+        if live is None:
+            return []
+        planned = make_plan(runtime, "default", only_live=True, allow_mass_delete=True)
+        note_listing(runtime, planned)
+        shards = shards_to_run(runtime, planned, live)
+        runner = DirectRunner(runtime)
+        for shard in shards:
+            # Each run of the sensor's makes its own plan.
+            runtime.plans["default"] = make_plan(runtime, "default", allow_mass_delete=True).plan
+            runner.update_shard("default", shard)
+        return shards
