@@ -1,10 +1,12 @@
 """Parsing without a process of its own: what the parsing process does with a file, as a function."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import PurePosixPath
 
 from rag_assets.documents.draft import finish
 from rag_assets.documents.formats import format_of
+from rag_assets.documents.parsing import parser_fingerprint
 from rag_assets.documents.protocol import document_from_json, document_to_json
 from rag_assets.errors import UnparsableDocument
 from rag_assets.models import ParsedDocument
@@ -33,6 +35,12 @@ def _parse(uri: str, suffix: str, data: bytes) -> ParsedDocument | UnparsableDoc
         reason = " ".join(str(error).split())[:300]
         return UnparsableDocument(f"can't be parsed as {suffix}: {type(error).__name__}: {reason}")
     return document_from_json(document_to_json(document))
+
+
+@cache
+def default_parser_fp() -> str:
+    """The fingerprint of the parsers under default settings; looking it up takes longer than many a trial."""
+    return parser_fingerprint(ParsingSettings())
 
 
 class InProcessParsers:

@@ -19,7 +19,7 @@ from rag_assets_tests.driving import WarmRuntime
 from rag_assets_tests.fakes import FakeEmbedder
 from rag_assets_tests.faults.judging import Batch
 from rag_assets_tests.faults.oracle import DIMENSION, Recipe
-from rag_assets_tests.faults.parsing import InProcessParsers
+from rag_assets_tests.faults.parsing import InProcessParsers, default_parser_fp
 
 MODEL = EmbedderSettings().model
 BASE: Mapping[str, Any] = {
@@ -61,6 +61,10 @@ class FaultRuntime(WarmRuntime):
         home = self._subject.server_home
         revive = None if home is None else embedded(home).acquire
         return Database(self._subject.url, revive=revive, frozen_seconds=self._subject.frozen_seconds)
+
+    @cached_property
+    def parser_fp(self) -> str:
+        return default_parser_fp()
 
     def _embedder(self, settings: EmbedderSettings) -> FakeEmbedder:
         return self.fakes.setdefault(settings.model, LoggedEmbedder(settings.model, self._subject.log))

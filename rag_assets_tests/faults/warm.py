@@ -9,9 +9,13 @@ os.environ.update(_ENVIRONMENT)
 import matplotlib.figure  # noqa: E402, F401
 import pgvector.psycopg  # noqa: E402, F401
 
-from rag_assets.doctor import __name__ as _doctor  # noqa: E402, F401
+from rag_assets.evaluation.formatting import html_environment, markdown_environment  # noqa: E402
 from rag_assets_tests.faults import work  # noqa: E402, F401
-from rag_assets_tests.faults.parsing import parsed  # noqa: E402
+from rag_assets_tests.faults.parsing import default_parser_fp, parsed  # noqa: E402
 
 parsed("warm.md", b"---\nk: v\n---\n# Warm\n\nOne paragraph.\n")
 parsed("warm.docx", b"not a document")
+
+html_environment().get_template("report.html")
+markdown_environment().get_template("report.md")
+default_parser_fp()
