@@ -59,6 +59,8 @@ def judge(stored: Stored, documents: Contents, recipe: Recipe | None = None) -> 
             found.add("wrong", f"vector of text {digest}")
     for doc_id in live.indexed.keys() - stored.files.keys():
         found.add("orphaned", f"generation {live.id} holds {doc_id}, unknown to the ledger")
+    for chunk_id in stored.unreachable:
+        found.add("unreachable", chunk_id)
     _judge_structure(found, stored)
     return found
 
@@ -107,8 +109,6 @@ def _judge_structure(found: Findings, stored: Stored) -> None:
     for generation in stored.generations.values():
         for doc_id in {row.doc_id for _, row in generation.rows} - generation.indexed.keys():
             found.add("ledger", f"generation {generation.id} ({generation.state}) has unnoted rows of {doc_id}")
-    for chunk_id in stored.unreachable:
-        found.add("unreachable", chunk_id)
     live = [g.id for g in stored.generations.values() if g.state == "live"]
     if live != ([] if stored.pointer is None else [stored.pointer]):
         found.add("mixed", f"the live pointer names {stored.pointer}, but {live} are noted as live")
@@ -122,6 +122,8 @@ def judge_interrupted(stored: Stored, versions: Sequence[Contents], before: Stor
     """
     found = Findings()
     _judge_structure(found, stored)
+    for chunk_id in set(stored.unreachable) - set(before.unreachable):
+        found.add("unreachable", chunk_id)
     live = stored.live
     if live is None:
         if before.live is not None:

@@ -55,5 +55,8 @@ class InProcessParsers:
     def parse_many(self, items: Iterable[tuple[str, bytes]]) -> Iterator[ParsedDocument | UnparsableDocument]:
         return (parsed(uri, data) for uri, data in items)
 
+    def warm(self, uris: Iterable[str]) -> None:
+        pass
+
     def close(self) -> None:
         pass

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from rag_assets_tests.driving import corpus, write
 from rag_assets_tests.faults import work
 from rag_assets_tests.faults.processes import Job, completed
@@ -87,27 +89,39 @@ def _build_damaged(subject: Subject) -> None:
     damage(subject)
 
 
+def _build_and_abandon(subject: Subject) -> None:
+    build(subject)
+    completed(work.build_only, subject.under(**SMALLER, **OTHER_MODEL))
+
+
+def _build_without_graph(subject: Subject) -> None:
+    build(subject)
+    _execute(subject, "DO $$ BEGIN EXECUTE 'DROP INDEX index_entry_g' || (SELECT max(id) FROM generation) || '_hnsw'; END $$")
+
+
 def damage(subject: Subject) -> None:
     """By hand: a row deleted, one forged, one too many, and a vector lost."""
-    import psycopg
+    nth = "(SELECT chunk_id FROM index_entry ORDER BY chunk_id OFFSET {} LIMIT 1)".format
+    _execute(
+        subject,
+        f"UPDATE index_entry SET text = 'forged' WHERE chunk_id = {nth(1)}",
+        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding"
+        f" FROM index_entry WHERE chunk_id = {nth(2)}",
+        f"DELETE FROM embedding WHERE text_hash = (SELECT text_hash FROM index_entry WHERE chunk_id = {nth(3)})",
+        f"DELETE FROM index_entry WHERE chunk_id = {nth(0)}",
+    )
 
+
+def _execute(subject: Subject, *statements: str) -> None:
     with psycopg.connect(subject.url) as connection:
         connection.execute("SET search_path = rag, public")
-        ids = [row[0] for row in connection.execute("SELECT chunk_id FROM index_entry ORDER BY chunk_id").fetchall()]
-        connection.execute("DELETE FROM index_entry WHERE chunk_id = %s", (ids[0],))
-        connection.execute("UPDATE index_entry SET text = 'forged' WHERE chunk_id = %s", (ids[1],))
-        connection.execute(
-            "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding"
-            " FROM index_entry WHERE chunk_id = %s",
-            (ids[2],),
-        )
-        connection.execute(
-            "DELETE FROM embedding WHERE text_hash = (SELECT text_hash FROM index_entry WHERE chunk_id = %s)", (ids[3],)
-        )
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
 
 
-def _reconcile(subject: Subject) -> None:
-    completed(work.reconcile_live, subject)
+def again(job: Job) -> Callable[[Subject], None]:
+    """Do the same work once more."""
+    return lambda subject: (completed(job, subject), None)[1]
 
 
 def _forget(subject: Subject) -> None:
@@ -125,8 +139,10 @@ SCENARIOS = {
         Scenario("promotion", _build_unpublished, settings=OTHER_MODEL, job=work.publish),
         Scenario("rollback", _build_other_model, edit, OTHER_MODEL, work.roll_back, keeps_recipe=True),
         Scenario("dropping", _build_three, edit, {"sync": {"keep_retired": 1}, **OTHER_MODEL}),
-        Scenario("reconcile", _build_damaged, job=work.reconcile_live, finish=_reconcile),
+        Scenario("reconcile", _build_damaged, job=work.reconcile_live, finish=again(work.reconcile_live)),
         Scenario("forget", build, job=work.forget, arguments=(FORGOTTEN,), finish=_forget, gone=FORGOTTEN),
+        Scenario("rebuild", _build_without_graph, edit, job=work.nightly_run, finish=again(work.nightly_run)),
+        Scenario("garbage", _build_and_abandon, job=work.collect_garbage, finish=again(work.collect_garbage)),
         Scenario("resharding", build, edit, {"sync": {"shards": 3}}),
     )
 }

@@ -66,6 +66,10 @@ class FaultRuntime(WarmRuntime):
     def parser_fp(self) -> str:
         return default_parser_fp()
 
+    @cached_property
+    def attempt_fp(self) -> str:
+        return default_parser_fp()
+
     def _embedder(self, settings: EmbedderSettings) -> FakeEmbedder:
         return self.fakes.setdefault(settings.model, LoggedEmbedder(settings.model, self._subject.log))
 

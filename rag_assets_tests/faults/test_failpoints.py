@@ -22,7 +22,10 @@ HOME = {
     "generation.begun": "model",
     "hnsw_index.built": "model",
     "promotion.flipped": "promotion",
-    "promotion.dropped": "dropping",
+    "generation.dropped": "dropping",
+    "forget.removed": "forget",
+    "rebuild.begun": "rebuild",
+    "garbage.chunks": "garbage",
     "rollback.flipped": "rollback",
     "reconcile.deleted": "reconcile",
 }

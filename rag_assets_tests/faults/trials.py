@@ -153,8 +153,22 @@ def complete(found: Findings, scenario: Scenario, subject: Subject, excused: set
         _judge_gone(found, subject, scenario.gone)
     recipe = None if scenario.keeps_recipe else subject.recipe()
     found.merge(judge(read(subject.url), documents, recipe), "after the sync")
+    if scenario.job is work.collect_garbage:
+        _judge_collected(found, subject)
     if excused is not None:
         found.merge(judge_embedding(subject.embedded(), excused), "embedding")
+
+
+def _judge_collected(found: Findings, subject: Subject) -> None:
+    """Nothing is left of an index that nobody wants."""
+    stored = read(subject.url)
+    if stored.live is None:
+        return
+    chunker, model = stored.live.key
+    if {fp for fp, _ in stored.chunked} != {chunker} or {fp for fp, _ in stored.vectors} != {model}:
+        found.add("orphaned", "chunks or vectors of an abandoned index")
+    if list(stored.generations) != [stored.live.id]:
+        found.add("orphaned", f"generations {list(stored.generations)}")
 
 
 def _judge_gone(found: Findings, subject: Subject, document: str) -> None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.indexing import forgetting, promotion, reconcile
+from rag_assets.evaluation.nightly import nightly
+from rag_assets.indexing import forgetting, garbage, promotion, reconcile
 from rag_assets.indexing.planning import make_plan, note_listing
 from rag_assets.indexing.sync import Runner, shards_to_run, sync
 from rag_assets_tests.driving import run
@@ -58,6 +59,17 @@ def publish(subject: Subject) -> None:
     """Build the graph of the target generation, evaluate it, and promote it."""
     with subject.opened() as runtime:
         DirectRunner(runtime).publish("default")
+
+
+def nightly_run(subject: Subject) -> None:
+    """The nightly run: every file verified, and a new graph built if the live one is not well."""
+    with subject.opened() as runtime:
+        nightly(runtime, "default", DirectRunner(runtime), allow_mass_delete=True)
+
+
+def collect_garbage(subject: Subject) -> None:
+    with subject.opened() as runtime:
+        garbage.collect_garbage(runtime, "default")
 
 
 def roll_back(subject: Subject) -> None:
