@@ -110,3 +110,17 @@ def tick(subject: Subject) -> list[int]:
             runtime.plans["default"] = make_plan(runtime, "default", allow_mass_delete=True).plan
             runner.update_shard("default", shard)
         return shards
+
+
+def contend(subject: Subject, gate: Any, shard: int) -> dict[str, int]:
+    """Plan, wait for the others at ``gate``, and run one shard as if alone; returns the rows written and removed.
+
+    Raises:
+        Superseded: another process was quicker.
+    """
+    with subject.opened() as runtime:
+        runtime.plans["default"] = make_plan(runtime, "default", allow_mass_delete=True).plan
+        gate.wait(60)
+        DirectRunner(runtime).update_shard("default", shard)
+        (entries,) = (result for result in runtime.results if result.stage == "index_entries")
+        return {kind: entries.counts[kind] for kind in ("added", "updated", "removed")}
