@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,7 +70,9 @@ class Campaign:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    seed: int = field(default_factory=lambda: int(os.environ.get(SEED, "0")) or random.SystemRandom().randrange(1, 10**9))
+    seed: int = field(
+        default_factory=lambda: int(os.environ.get(SEED, "0")) or random.SystemRandom().randrange(1, 10**9)
+    )
 
     def record(self, kind: str, findings: Findings, trial: str, node: str) -> str | None:
         """Count a trial; returns its failure in words. ``trial`` is its name, ``node`` the test it belongs to."""
@@ -88,7 +91,9 @@ class Campaign:
 
     def command(self, trial: str, node: str) -> str:
         """The line that runs one trial again."""
-        return f"{SEED}={self.seed} {REPLAY}={shlex.quote(trial)} .venv/bin/python -m pytest -q -m '' {shlex.quote(node)}"
+        return (
+            f"{SEED}={self.seed} {REPLAY}={shlex.quote(trial)} .venv/bin/python -m pytest -q -m '' {shlex.quote(node)}"
+        )
 
     def lines(self) -> list[str]:
         """A table for people: a line per kind of fault."""
@@ -128,7 +133,12 @@ def attempt_all(
     failures = []
 
     def one(trial: _T) -> None:
-        failure = campaign.record(kind, attempt(trial), str(trial), node)
+        try:
+            found = attempt(trial)
+        except Exception:
+            found = Findings()
+            found.add("other", traceback.format_exc())
+        failure = campaign.record(kind, found, str(trial), node)
         if failure:
             failures.append(failure)
 

@@ -31,9 +31,7 @@ def fault_server(postgres_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def laboratory(
-    fault_server: str, tmp_path_factory: pytest.TempPathFactory, campaign: Campaign
-) -> Laboratory:
+def laboratory(fault_server: str, tmp_path_factory: pytest.TempPathFactory, campaign: Campaign) -> Laboratory:
     return Laboratory(Databases(fault_server), tmp_path_factory.mktemp("faults"), campaign)
 
 

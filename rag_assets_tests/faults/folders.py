@@ -13,7 +13,10 @@ ANCHORS = ("anchor0.md", "anchor1.md")
 
 def body(number: int, paragraphs: int = 2) -> str:
     """A document's text; equal numbers give equal texts."""
-    lines = [f"Paragraph {n} of text {number} speaks of subject {number * 13 + n} and nothing else." for n in range(paragraphs)]
+    lines = [
+        f"Paragraph {n} of text {number} speaks of subject {number * 13 + n} and nothing else."
+        for n in range(paragraphs)
+    ]
     return f"# Text {number}\n\n" + "\n\n".join(lines) + "\n"
 
 
@@ -27,8 +30,10 @@ def begin(source: Path) -> None:
 
 def documents(source: Path) -> list[str]:
     """Names of the files there are, anchors apart."""
-    found = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file() or path.is_symlink()]
-    return sorted(set(found) - set(ANCHORS))
+    found = {
+        Path(parent, name).relative_to(source).as_posix() for parent, _, names in os.walk(source) for name in names
+    }
+    return sorted(found - set(ANCHORS))
 
 
 def move(source: Path, old: str, new: str) -> None:
@@ -48,7 +53,20 @@ def set_front_matter(source: Path, name: str, value: int) -> None:
 def change(source: Path, rng: random.Random) -> None:
     """One random operation."""
     there = documents(source)
-    kinds = ["write", "write", "edit", "edit", "anchor", "front", "delete", "rename", "copy", "touch", "garbage", "folder"]
+    kinds = [
+        "write",
+        "write",
+        "edit",
+        "edit",
+        "anchor",
+        "front",
+        "delete",
+        "rename",
+        "copy",
+        "touch",
+        "garbage",
+        "folder",
+    ]
     kind = rng.choice(kinds) if len(there) > 2 else "write"
     name, number = rng.choice(NAMES), rng.randrange(40)
     markdown = [item for item in there if item.endswith(".md")]

@@ -171,4 +171,6 @@ def judge_embedding(batches: Sequence[Batch], excused: Iterable[int]) -> Finding
 
 def last_batches(batches: Sequence[Batch], processes: Iterable[int]) -> set[int]:
     """The number of each process's last batch, if it had any: at most that one was not committed when it died."""
-    return {max(n for n, batch in enumerate(batches) if batch[0] == pid) for pid in set(processes) & {b[0] for b in batches}}
+    return {
+        max(n for n, batch in enumerate(batches) if batch[0] == pid) for pid in set(processes) & {b[0] for b in batches}
+    }

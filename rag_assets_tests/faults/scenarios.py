@@ -96,7 +96,9 @@ def _build_and_abandon(subject: Subject) -> None:
 
 def _build_without_graph(subject: Subject) -> None:
     build(subject)
-    _execute(subject, "DO $$ BEGIN EXECUTE 'DROP INDEX index_entry_g' || (SELECT max(id) FROM generation) || '_hnsw'; END $$")
+    _execute(
+        subject, "DO $$ BEGIN EXECUTE 'DROP INDEX index_entry_g' || (SELECT max(id) FROM generation) || '_hnsw'; END $$"
+    )
 
 
 def damage(subject: Subject) -> None:

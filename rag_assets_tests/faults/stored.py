@@ -94,7 +94,8 @@ def _generation(connection: psycopg.Connection[Any], row: tuple[Any, ...]) -> St
     recipe = Recipe(ChunkingSettings(**config["chunking"]), config["embedder"]["model"])
     indexed = connection.execute("SELECT doc_id, document_hash FROM indexed WHERE generation_id = %s", (number,))
     entries = connection.execute(
-        "SELECT chunk_id, doc_id, payload, text, text_hash, embedding FROM index_entry WHERE generation_id = %s", (number,)
+        "SELECT chunk_id, doc_id, payload, text, text_hash, embedding FROM index_entry WHERE generation_id = %s",
+        (number,),
     ).fetchall()
     stored = tuple(
         (

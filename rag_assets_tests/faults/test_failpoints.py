@@ -74,13 +74,17 @@ def quick_trials(prepared: PrepareScenario) -> list[Trial]:
 
 
 def all_trials(prepared: PrepareScenario) -> list[Trial]:
-    """Each failpoint with each action at each passing in each scenario."""
+    """Each failpoint with each action at each passing in each scenario.
+
+    SIGTERM is not handled, so it ends a process as SIGKILL does: every fourth transaction is enough of it.
+    """
     return [
         Trial(scenario, name, action, number)
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())
         for number in range(1, passed + 1)
         for action in ACTIONS
+        if action != "term" or name not in EVERYWHERE or number % 4 == 1
     ]
 
 

@@ -21,7 +21,11 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
         names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9, 22)]
-        return [*trials, Trial("forget", "transaction.commit", "stop"), Trial("model", "transaction.commit", "stop", 60)]
+        return [
+            *trials,
+            Trial("forget", "transaction.commit", "stop"),
+            Trial("model", "transaction.commit", "stop", 60),
+        ]
     return [
         Trial(scenario, name, "stop", number)
         for scenario in SCENARIOS
@@ -37,4 +41,6 @@ def test_a_frozen_process_that_goes_on_writes_nothing_old(
     def attempt(trial: Trial) -> Findings:
         return freeze(laboratory, prepared(trial.scenario), trial, profile)
 
-    attempt_all(laboratory.campaign, "failpoint × stop", trials_of(profile, prepared), attempt, request.node.nodeid, LANES)
+    attempt_all(
+        laboratory.campaign, "failpoint × stop", trials_of(profile, prepared), attempt, request.node.nodeid, LANES
+    )

@@ -122,7 +122,7 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
         if not end.done and end.error not in ("Superseded", "DatabaseLost", "GateRefused"):
             found.add("other", f"the frozen process ended with {end.error or end.signal}: {end.message}")
         if scenario.job is work.sync_once and outcome.done:
-                    found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
+            found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
         complete(found, scenario, subject, None)
     return found
 

@@ -6,12 +6,12 @@ from rag_assets.documents.worker import _ENVIRONMENT
 
 os.environ.update(_ENVIRONMENT)
 
-import matplotlib.figure  # noqa: E402, F401
-import pgvector.psycopg  # noqa: E402, F401
+import matplotlib.figure  # noqa: F401
+import pgvector.psycopg  # noqa: F401
 
-from rag_assets.evaluation.formatting import html_environment, markdown_environment  # noqa: E402
-from rag_assets_tests.faults import work  # noqa: E402, F401
-from rag_assets_tests.faults.parsing import default_parser_fp, parsed  # noqa: E402
+from rag_assets.evaluation.formatting import html_environment, markdown_environment
+from rag_assets_tests.faults import work  # noqa: F401
+from rag_assets_tests.faults.parsing import default_parser_fp, parsed
 
 parsed("warm.md", b"---\nk: v\n---\n# Warm\n\nOne paragraph.\n")
 parsed("warm.docx", b"not a document")

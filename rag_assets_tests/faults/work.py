@@ -95,12 +95,15 @@ def forget(subject: Subject, document: str, *, again: bool = False) -> dict[str,
             return {}
 
 
-def tick(subject: Subject) -> list[int]:
-    """A tick of the sensor and the runs it asks for: the live index follows its documents, nothing new is built."""
+def tick(subject: Subject) -> list[int] | None:
+    """A tick of the sensor and the runs it asks for: the live index follows its documents; returns the shards run.
+
+    None: nothing is live, so there is nothing to follow.
+    """
     with subject.opened() as runtime:
         live = runtime.live("default")
         if live is None:
-            return []
+            return None
         planned = make_plan(runtime, "default", only_live=True, allow_mass_delete=True)
         note_listing(runtime, planned)
         shards = shards_to_run(runtime, planned, live)
