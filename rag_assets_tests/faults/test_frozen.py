@@ -7,12 +7,20 @@ from rag_assets_tests.faults.conftest import PrepareScenario
 from rag_assets_tests.faults.judging import Findings
 from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
-from rag_assets_tests.faults.trials import Laboratory, Trial, freeze
+from rag_assets_tests.faults.trials import FORGET_MEANWHILE, Laboratory, Trial, freeze
 
 LANES = 20
 """Frozen side by side: nearly all of a trial is waiting."""
 STRIDE = 6
 """The long profile freezes at every sixth transaction; a freeze takes half a minute."""
+
+FORGETTING = (
+    "raw_documents.written",
+    "chunks.written",
+    "embeddings.computed",
+    "embeddings.written",
+    "index_entries.applied",
+)
 
 
 def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
@@ -21,12 +29,19 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
         names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9, 22)]
+        trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
+        trials += [Trial("resharding", name, "stop") for name in ("raw_documents.written", "chunks.written")]
         return [
             *trials,
             Trial("forget", "transaction.commit", "stop"),
             Trial("model", "transaction.commit", "stop", 60),
         ]
-    return [
+    forgetting = [
+        Trial("chunking", name, FORGET_MEANWHILE, number)
+        for name in FORGETTING
+        for number in range(1, prepared("chunking").passed[name] + 1)
+    ]
+    return forgetting + [
         Trial(scenario, name, "stop", number)
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())

@@ -2,22 +2,27 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import psycopg
 import pytest
 
 from rag_assets.indexing.promotion import promote, rollback
+from rag_assets.models import Vectors
 from rag_assets.retrieval.search import search
 from rag_assets_tests.driving import corpus
+from rag_assets_tests.fakes import FakeEmbedder
 from rag_assets_tests.faults import work
 from rag_assets_tests.faults.campaign import Profile, attempt_all, profiles
 from rag_assets_tests.faults.judging import Findings
+from rag_assets_tests.faults.oracle import DIMENSION
 from rag_assets_tests.faults.processes import Child, completed, context
 from rag_assets_tests.faults.scenarios import OTHER_MODEL
-from rag_assets_tests.faults.subject import Subject
+from rag_assets_tests.faults.stored import read
+from rag_assets_tests.faults.subject import MODEL, Subject
 from rag_assets_tests.faults.trials import Laboratory
 
 READERS = 3
@@ -157,6 +162,82 @@ def test_readers_see_one_live_generation_while_they_take_turns(
     assert len({read.generation for read in reads}) == 2, "readers saw one generation only"
 
 
+def histories_agree(url: str) -> list[str]:
+    """Every promotion replaced the one before it, and the last one is what is live."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT from_generation, to_generation FROM rag.promotion ORDER BY id").fetchall()
+        live = connection.execute("SELECT live_generation FROM rag.collection WHERE name = 'default'").fetchone()
+    breaks = [f"{a} was followed by {b}" for a, b in pairwise(rows) if a[1] != b[0]]
+    return breaks if live is not None and rows[-1][1] == live[0] else [*breaks, f"{live} is live, not {rows[-1][1]}"]
+
+
+@profiles
+def test_contending_promotions_replace_one_another_one_at_a_time(
+    profile: Profile, laboratory: Laboratory, request: pytest.FixtureRequest
+) -> None:
+    refused = []
+
+    def attempt(_: str) -> Findings:
+        found = Findings(trials=0)
+        with laboratory.new() as subject:
+            corpus(subject.source, 4)
+            completed(work.sync_once, subject)
+            other = subject.under(**OTHER_MODEL)
+            completed(work.sync_once, other)
+            for _ in range(max(8, profile.promotions // 10)):
+                gate = context.Barrier(4)
+                turns = [Child(work.turn, other, gate, number % 2 == 0) for number in range(4)]
+                for outcome in [child.outcome() for child in turns]:
+                    refused.append(not outcome.done)
+                    if not outcome.done and outcome.error not in ("GateRefused", "RagAssetsError"):
+                        found.add("other", f"a promotion ended with {outcome.error}: {outcome.message}")
+                found.trials += 1
+                for what in histories_agree(subject.url):
+                    found.add("mixed", what)
+                stored = read(subject.url)
+                live = [generation.id for generation in stored.generations.values() if generation.state == "live"]
+                if live != [stored.pointer]:
+                    found.add("mixed", f"{live} are noted as live, the pointer names {stored.pointer}")
+        return found
+
+    attempt_all(laboratory.campaign, "contending promotions", ["all"], attempt, request.node.nodeid)
+    laboratory.campaign.note("contending promotions", refused=sum(refused))
+
+
+class Interrupted(FakeEmbedder):
+    """Something happens while it embeds its first question."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return super().embed_queries(texts)
+
+
+def test_a_question_whose_index_is_dropped_while_it_is_embedded_is_answered_by_the_next_one(
+    laboratory: Laboratory,
+) -> None:
+    with laboratory.new() as empty:
+        subject = empty.under(sync={"keep_retired": 1})
+        corpus(subject.source, 4)
+        completed(work.sync_once, subject)
+
+        def replace_twice() -> None:
+            for m in (8, 24):
+                completed(work.sync_once, subject.under(index={"m": m}))
+
+        with subject.opened() as runtime:
+            embedder = Interrupted(version=MODEL, dimension=DIMENSION)
+            runtime.fakes[MODEL], embedder.meanwhile = embedder, replace_twice
+            result = search(runtime, "Document 2", collection="default", k=1)
+            live = runtime.live("default")
+        assert live is not None
+        assert result.generation.id == live.id
+        assert [hit.document for hit in result.hits] == ["d02.md"]
+
+
 def live_id(subject: Subject) -> int:
     with subject.opened() as runtime:
         live = runtime.live("default")
@@ -165,8 +246,8 @@ def live_id(subject: Subject) -> int:
 
 
 def judge_reads(found: Findings, reads: Sequence[Read], flips: Sequence[Flip], first: int) -> None:
-    for read in reads:
-        if read.fault is not None:
-            found.add("mixed", read.fault)
-        elif not was_live(read, flips, first):
-            found.add("mixed", f"an answer of generation {read.generation}, which was not live then")
+    for one in reads:
+        if one.fault is not None:
+            found.add("mixed", one.fault)
+        elif not was_live(one, flips, first):
+            found.add("mixed", f"an answer of generation {one.generation}, which was not live then")

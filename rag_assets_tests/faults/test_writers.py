@@ -18,6 +18,13 @@ from rag_assets_tests.faults.trials import Laboratory
 ROUNDS = 5
 """On one index, after which a new one is begun."""
 MOST = 8
+CONFIGURATIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"embedder": {"model": "2"}},
+    {"chunking": {"max_tokens": 24}},
+    {"index": {"m": 8}},
+)
+"""Each asks for an index of its own."""
 
 
 def differences(before: dict[str, Row], after: dict[str, Row]) -> dict[str, int]:
@@ -53,6 +60,24 @@ def one_round(subject: Subject, rng: random.Random, found: Findings) -> int:
     return sum(map(is_superseded, outcomes))
 
 
+def contending_syncs(subject: Subject, rng: random.Random, found: Findings) -> None:
+    """Change documents and let several processes sync under a configuration that asks for a new index."""
+    change(subject.source, rng)
+    number = rng.randint(2, 4)
+    gate = context.Barrier(number)
+    outcomes = [child.outcome() for child in [Child(work.sync_together, subject, gate) for _ in range(number)]]
+    for outcome in outcomes:
+        if not outcome.done and outcome.error != "Superseded":
+            found.add("other", f"a sync ended with {outcome.error or outcome.signal}: {outcome.message}")
+    completed(work.sync_twice, subject)
+    stored = read(subject.url)
+    found.merge(judge(stored, contents(subject.source), subject.recipe()), f"{number} syncs")
+    begun = [generation.id for generation in stored.generations.values() if generation.state != "retired"]
+    if len(begun) != 1:
+        found.add("duplicated", f"{number} syncs left generations {begun}")
+    found.trials += 1
+
+
 def is_superseded(outcome: Outcome) -> bool:
     return outcome.error == "Superseded"
 
@@ -78,3 +103,22 @@ def test_contending_processes_apply_the_work_once(
     attempt_all(campaign, "contending writers", rounds, attempt, request.node.nodeid)
     campaign.note("contending writers", superseded=sum(superseded))
     assert sum(superseded) > 0, "no process ever met another: the test did not test anything"
+
+
+@profiles
+def test_contending_syncs_of_a_new_configuration_build_one_index(
+    profile: Profile, laboratory: Laboratory, request: pytest.FixtureRequest
+) -> None:
+    campaign = laboratory.campaign
+
+    def attempt(number: int) -> Findings:
+        rng, found = random.Random(f"{campaign.seed}/syncs/{number}"), Findings(trials=0)
+        with laboratory.new() as subject:
+            begin(subject.source)
+            for settings in CONFIGURATIONS:
+                subject = subject.under(**settings)
+                contending_syncs(subject, rng, found)
+        return found
+
+    rounds = range(max(1, profile.writer_rounds // 10))
+    attempt_all(campaign, "contending syncs", rounds, attempt, request.node.nodeid)

@@ -17,9 +17,12 @@ from rag_assets_tests.faults.databases import Databases
 from rag_assets_tests.faults.judging import Findings, judge, judge_embedding, judge_interrupted, last_batches
 from rag_assets_tests.faults.oracle import Contents, contents
 from rag_assets_tests.faults.processes import COUNT_ONLY, Child, completed
-from rag_assets_tests.faults.scenarios import Scenario, edit_again
+from rag_assets_tests.faults.scenarios import FORGOTTEN, Scenario, edit_again
 from rag_assets_tests.faults.stored import Stored, read
 from rag_assets_tests.faults.subject import Subject
+
+FORGET_MEANWHILE = "stop, forget"
+"""An action of ``freeze``: while the process is frozen, a person has a document forgotten."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Trial:
     @property
     def armed(self) -> str:
         """As the variable has it."""
-        return f"{self.failpoint}={self.action}@{self.number}"
+        return f"{self.failpoint}={self.action.partition(',')[0]}@{self.number}"
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ def interrupt(laboratory: Laboratory, prepared: Prepared, trial: Trial) -> Findi
         expected = {"kill": (None, signal.SIGKILL), "term": (None, signal.SIGTERM), "raise": ("FailpointReached", None)}
         if not outcome.done and (outcome.error, outcome.signal) != expected[trial.action]:
             found.add("other", f"it ended with {outcome.error or outcome.signal}: {outcome.message}")
-        judge_left_behind(found, prepared, subject)
+        left = judge_left_behind(found, prepared, subject)
         complete(found, scenario, subject, last_batches(subject.embedded(), [child.pid]))
+        live = read(subject.url).live
+        if scenario.keeps_recipe and (left.live is None or live is None or left.live.id != live.id):
+            found.add("other", "what a person made live did not stay live")
     return found
 
 
@@ -111,7 +117,10 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
         frozen = time.monotonic()
         try:
             edit_again(subject.source)
-            newer = Child(work.sync_once, subject)
+            if trial.action == FORGET_MEANWHILE:
+                newer = Child(work.forget, subject, FORGOTTEN)
+            else:
+                newer = Child(work.sync_once, meanwhile(trial, subject))
             outcome = newer.outcome(120 + profile.stopped_seconds)
             if not outcome.done:
                 found.add("other", f"the other process ended with {outcome.error or outcome.signal}: {outcome.message}")
@@ -121,18 +130,29 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
         end = zombie.outcome()
         if not end.done and end.error not in ("Superseded", "DatabaseLost", "GateRefused"):
             found.add("other", f"the frozen process ended with {end.error or end.signal}: {end.message}")
-        if scenario.job is work.sync_once and outcome.done:
+        if trial.action == FORGET_MEANWHILE:
+            # Not even for a moment, whoever wrote last.
+            judge_gone(found, subject, FORGOTTEN)
+            scenario = replace(scenario, gone=FORGOTTEN)
+        elif scenario.job is work.sync_once and outcome.done:
             found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
-        complete(found, scenario, subject, None)
+        complete(found, scenario, meanwhile(trial, subject), None)
     return found
 
 
-def judge_left_behind(found: Findings, prepared: Prepared, subject: Subject) -> None:
+def meanwhile(trial: Trial, subject: Subject) -> Subject:
+    """What the other process is configured for: a re-sharded zombie meets a collection that was sharded anew."""
+    return subject.under(sync={"shards": 5}) if trial.scenario == "resharding" else subject
+
+
+def judge_left_behind(found: Findings, prepared: Prepared, subject: Subject) -> Stored:
     now = contents(subject.source)
     versions = [prepared.earlier, now]
     if prepared.scenario.gone:
         versions.append({name: data for name, data in now.items() if name != prepared.scenario.gone})
-    found.merge(judge_interrupted(read(subject.url), versions, prepared.before), "left behind")
+    stored = read(subject.url)
+    found.merge(judge_interrupted(stored, versions, prepared.before), "left behind")
+    return stored
 
 
 def complete(found: Findings, scenario: Scenario, subject: Subject, excused: set[int] | None) -> None:
@@ -150,7 +170,7 @@ def complete(found: Findings, scenario: Scenario, subject: Subject, excused: set
     documents = contents(subject.source)
     if scenario.gone is not None:
         documents.pop(scenario.gone)
-        _judge_gone(found, subject, scenario.gone)
+        judge_gone(found, subject, scenario.gone)
     recipe = None if scenario.keeps_recipe else subject.recipe()
     found.merge(judge(read(subject.url), documents, recipe), "after the sync")
     if scenario.job is work.collect_garbage:
@@ -171,7 +191,7 @@ def _judge_collected(found: Findings, subject: Subject) -> None:
         found.add("orphaned", f"generations {list(stored.generations)}")
 
 
-def _judge_gone(found: Findings, subject: Subject, document: str) -> None:
+def judge_gone(found: Findings, subject: Subject, document: str) -> None:
     doc_id = document_id("default", document.encode())
     with psycopg.connect(subject.url) as connection:
         for table in ("source_file", "document", "chunked", "chunk", "indexed", "index_entry"):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rag_assets.errors import ConfigurationError
+from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.evaluation.nightly import nightly
 from rag_assets.indexing import forgetting, garbage, promotion, reconcile
 from rag_assets.indexing.planning import make_plan, note_listing
@@ -127,3 +127,25 @@ def contend(subject: Subject, gate: Any, shard: int) -> dict[str, int]:
         DirectRunner(runtime).update_shard("default", shard)
         (entries,) = (result for result in runtime.results if result.stage == "index_entries")
         return {kind: entries.counts[kind] for kind in ("added", "updated", "removed")}
+
+
+def sync_together(subject: Subject, gate: Any) -> None:
+    """A sync that begins when all others at ``gate`` do."""
+    gate.wait(60)
+    sync_once(subject)
+
+
+def turn(subject: Subject, gate: Any, back: bool) -> str:
+    """Roll back, or promote what was rolled back; returns the name of what went live.
+
+    Raises:
+        RagAssetsError: another process was quicker.
+    """
+    with subject.opened() as runtime:
+        target = runtime.target("default")
+        gate.wait(60)
+        if back:
+            return promotion.rollback(runtime, "default", who="test").live.name
+        if target is None:
+            raise RagAssetsError("What the configuration asks for is retired.")
+        return promotion.promote(runtime, target, who="test", reason="test").live.name
