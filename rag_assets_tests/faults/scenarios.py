@@ -48,6 +48,7 @@ def edit_again(source: Path) -> None:
     write(source, "d00.md", "# Document 0\n\nThe newest text of all.\n")
     write(source, "d03.md", "# Document 3\n\nThis one changed as well.\n")
     write(source, "latest.md", "# Latest\n\nAdded last.\n")
+    write(source, "d01.md", "# Document 1\n\nIt had been deleted, and is back with another text.\n")
     (source / "d05.md").unlink(missing_ok=True)
 
 

@@ -15,12 +15,14 @@ STRIDE = 6
 """The long profile freezes at every sixth transaction; a freeze takes half a minute."""
 
 FORGETTING = (
-    "raw_documents.written",
-    "chunks.written",
+    "raw_documents.parsed",
+    "chunks.cut",
     "embeddings.computed",
     "embeddings.written",
     "index_entries.applied",
 )
+STALE = ("raw_documents.parsed", "raw_documents.looked", "chunks.cut")
+"""Here a process holds, outside any transaction, what it has read and not yet written."""
 
 
 def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
@@ -30,7 +32,8 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9, 22)]
         trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
-        trials += [Trial("resharding", name, "stop") for name in ("raw_documents.written", "chunks.written")]
+        trials += [Trial(scenario, name, "stop", 2) for scenario in ("chunking", "resharding") for name in STALE]
+        trials += [Trial("resharding", name, "stop") for name in STALE]
         return [
             *trials,
             Trial("forget", "transaction.commit", "stop"),
