@@ -66,6 +66,7 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
     counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": len(stale)}
     done, cut = 0, _cut(runtime, recipe, stale)
     while batch := list(islice(cut, BATCH)):
+        failpoint("chunks.cut")
         with runtime.database.transaction() as connection:
             lease = ledger.spend_lease(connection, lease)
             for doc_id, document_hash, chunks in batch:

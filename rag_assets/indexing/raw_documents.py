@@ -45,6 +45,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
     done, parsed = 0, _parse(runtime, collection, work)
     while batch := list(islice(parsed, BATCH)):
+        failpoint("raw_documents.parsed")
         with runtime.database.transaction() as connection:
             lease = ledger.spend_lease(connection, lease)
             # The plan may be older than the lease, which therefore fences off no earlier `forget`.
@@ -58,6 +59,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
         done += len(batch)
         runtime.progress("parse", done, len(work))
     gone = _really_gone(runtime, collection, plan, shard)
+    failpoint("raw_documents.looked")
     with runtime.database.transaction() as connection:
         if gone:
             ledger.spend_lease(connection, lease)
