@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from rag_assets.defs import checks
+from rag_assets.errors import GateRefused
 from rag_assets.evaluation.nightly import nightly
 from rag_assets.indexing import promotion
 from rag_assets.indexing.forgetting import forget
@@ -107,7 +108,11 @@ def operation_jobs(make_runner: MakeRunner) -> dict[str, dg.JobDefinition]:
     def promote_op(
         context: dg.OpExecutionContext, config: CollectionConfig, runtime: dg.ResourceParam[Runtime]
     ) -> None:
-        make_runner(runtime, context.instance).publish(config.collection)
+        runner = make_runner(runtime, context.instance)
+        if promotion.reinstate(runtime, config.collection) is None:
+            runner.publish(config.collection)
+        elif refused := sync(runtime, config.collection, lambda: runner).refused:
+            raise GateRefused(refused)
         _show(context, {"live": live_generation(runtime, config.collection).name})
 
     @dg.op(name=op_name("rollback"), description="Make the generation that was live before answer again.")

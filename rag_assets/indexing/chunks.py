@@ -121,8 +121,9 @@ def _replace(
     counts["unchanged"] += len(before & after)
     connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id))
     connection.execute(
-        "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash) VALUES (%s, %s, %s, %s, %s)",
-        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash),
+        "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash, chunks)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash, len(chunks)),
     )
     _copy(connection, chunker_fp, chunks)
 

@@ -13,7 +13,7 @@ from rag_assets.evaluation.health import begin_rebuild
 from rag_assets.evaluation.nightly import Nightly, nightly
 from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.planning import make_plan
-from rag_assets.indexing.promotion import rollback
+from rag_assets.indexing.promotion import reinstate, rollback
 from rag_assets_tests.driving import (
     OpenIndex,
     WarmRuntime,
@@ -161,6 +161,25 @@ def test_a_rebuild_can_be_rolled_back_and_is_not_repeated_by_itself(index: WarmR
     churn(source, 2, "newest")
     run(index)
     assert states(index) == {"default#1": "live", "default#2": "withdrawn"}
+    assert live_rows(index) == wanted_rows(index, source)
+
+
+def test_a_person_can_bring_a_rolled_back_rebuild_back(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    run(index)
+    assert reinstate(index, "default") is None
+    churn(source, 8)
+    run(index)
+    night(index)
+    rollback(index, "default", who="test")
+    write(source, "d00.md", "# Document 0\n\nWritten while the rebuild was withdrawn.\n")
+    run(index)
+    again = reinstate(index, "default")
+    assert again is not None
+    assert again.id == generation(index, 2).id
+    report = run(index)
+    assert (report.generation["name"], report.generation["promoted"]) == ("default#2", True)
+    assert report.embeddings["computed"] == 0
     assert live_rows(index) == wanted_rows(index, source)
 
 
