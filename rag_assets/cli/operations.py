@@ -71,7 +71,7 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
 
 def _remember_folder(runtime: Any, source: Path | None, name: str) -> None:
     """The UI's own processes read the settings anew. A folder that can't be listed is refused, not remembered."""
-    from rag_assets.documents.source import list_folder
+    from rag_assets.documents.listing import list_folder
 
     if source is not None:
         list_folder(source, runtime.settings.collection(name).exclude)

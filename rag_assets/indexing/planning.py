@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
+from rag_assets.documents.listing import list_folder
 from rag_assets.documents.names import is_excluded
-from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
+from rag_assets.documents.source import FileGone, FileUnreadable, hash_file
 from rag_assets.errors import ConfigurationError, GateRefused, UnparsableDocument
 from rag_assets.fingerprint import document_id
 from rag_assets.models import Listing, SkippedFile, SourceFile
