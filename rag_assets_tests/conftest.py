@@ -19,9 +19,17 @@ import pytest
 from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import migrate
 from rag_assets_tests.driving import index, open_index, parsers
+from rag_assets_tests.faults.summary import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
 
 # Here, and not beside the tests that use them: a session has one of each only if one conftest names it.
-__all__ = ["index", "open_index", "parsers"]
+__all__ = [
+    "index",
+    "open_index",
+    "parsers",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import os
 import random
 import shlex
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,8 @@ from rag_assets_tests.faults.judging import KINDS, Findings
 REPLAY = "RAG_FAULTS_REPLAY"
 """Names one trial: only that is run."""
 SEED = "RAG_FAULTS_SEED"
+"""What is drawn at random is drawn from it; set here, so that processes that pytest starts have the same."""
+os.environ.setdefault(SEED, str(random.SystemRandom().randrange(1, 10**9)))
 _T = TypeVar("_T")
 
 
@@ -70,9 +72,7 @@ class Campaign:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    seed: int = field(
-        default_factory=lambda: int(os.environ.get(SEED, "0")) or random.SystemRandom().randrange(1, 10**9)
-    )
+    seed: int = field(default_factory=lambda: int(os.environ[SEED]))
 
     def record(self, kind: str, findings: Findings, trial: str, node: str) -> str | None:
         """Count a trial; returns its failure in words. ``trial`` is its name, ``node`` the test it belongs to."""
@@ -105,14 +105,33 @@ class Campaign:
             lines.append(f"{kind:<{width}}  N = {tally.trials:>6,}: {counts}{facts}")
         return lines
 
-    def write(self, path: Path) -> None:
-        """The same as JSON."""
-        data = {
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
             "seed": self.seed,
-            "kinds": {k: {"trials": t.trials, "found": t.found, **t.facts} for k, t in sorted(self.tallies.items())},
+            "kinds": {
+                kind: {"trials": tally.trials, "found": tally.found, "facts": tally.facts}
+                for kind, tally in sorted(self.tallies.items())
+            },
             "failures": self.failures,
         }
-        path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Add what another process counted, as ``as_json`` gives it."""
+        for kind, tally in data["kinds"].items():
+            mine = self.tallies.setdefault(kind, Tally())
+            mine.trials += tally["trials"]
+            mine.found = {name: mine.found[name] + number for name, number in tally["found"].items()}
+            mine.facts.update(tally["facts"])
+        self.failures += data["failures"]
+
+    def write(self, path: Path) -> None:
+        """The same as a file."""
+        path.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+
+
+CAMPAIGN = pytest.StashKey[Campaign]()
+"""Where pytest's configuration keeps it."""
 
 
 def attempt_all(

@@ -24,7 +24,7 @@ class Databases:
     """Makes and drops databases of one server."""
 
     def __init__(self, server: str, *, home: Path | None = None) -> None:
-        """``home``: of the embedded server, if it may be killed; what is committed must survive that then."""
+        """``home``: of the embedded server, if it is one that may be killed."""
         self.server, self.home = server, home
 
     def _execute(self, statement: str, *names: str) -> None:
@@ -35,9 +35,7 @@ class Databases:
         """A new database, a copy of ``template``; returns its name."""
         name = f"fault_{uuid.uuid4().hex[:12]}"
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
-        if self.home is None:
-            self._execute("ALTER DATABASE {} SET synchronous_commit = off", name)
-        else:
+        if self.home is not None:
             self._log_sequences(name)
         return name
 
@@ -75,10 +73,3 @@ class Databases:
         finally:
             self.drop(name)
             rmtree(folder, ignore_errors=True)
-
-
-def as_superuser(url: str) -> str:
-    """The same URL for the role ``postgres``, which the embedded server lets its own user and root be."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"postgres@{host}", parts.path, parts.query, ""))

@@ -87,6 +87,10 @@ class Child:
         if self.process.is_alive():
             os.kill(self.pid, number)
 
+    def wait_a_moment(self, seconds: float = 0.7) -> None:
+        """Return when it has had time to run into a lock, or has ended."""
+        self._end.poll(seconds)
+
     def wait_until_stopped(self, seconds: float = 60) -> bool:
         """True when it froze itself; False when it ended first."""
         deadline = time.monotonic() + seconds

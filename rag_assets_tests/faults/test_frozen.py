@@ -7,7 +7,7 @@ from rag_assets_tests.faults.conftest import PrepareScenario
 from rag_assets_tests.faults.judging import Findings
 from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
-from rag_assets_tests.faults.trials import FORGET_MEANWHILE, Laboratory, Trial, freeze
+from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Trial, freeze
 
 LANES = 20
 """Frozen side by side: nearly all of a trial is waiting."""
@@ -30,6 +30,7 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
     if not profile.is_long:
         names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
+        trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in names]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9, 22)]
         trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
         trials += [Trial(scenario, name, "stop", 2) for scenario in ("chunking", "resharding") for name in STALE]
@@ -45,7 +46,8 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
         for number in range(1, prepared("chunking").passed[name] + 1)
     ]
     return forgetting + [
-        Trial(scenario, name, "stop", number)
+        Trial(scenario, name, action, number)
+        for action in ("stop", GO_ON_MEANWHILE)
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())
         for number in range(1, passed + 1, STRIDE if name in EVERYWHERE else 1)

@@ -199,12 +199,18 @@ class History(RuleBasedStateMachine):
     @rule(job=JOBS, name=FAILPOINTS, number=PICK)
     def killed_at(self, job: Any, name: str, number: int) -> None:
         """Killed at a passing of a failpoint, if the work gets so far."""
-        number = 1 + number % (60 if name.startswith("transaction") else 3)
+        number = 1 + number % (40 if name.startswith("transaction") else 2)
         child = Child(job, self.subject, failpoint=f"{name}=kill@{number}")
         self.killed.append(child.pid)
         self.whole(child.outcome(), "GateRefused", "RagAssetsError", killed=True)
         if job is work.collect_garbage:
             self.subject.log.unlink(missing_ok=True)
+
+    @rule(number=st.integers(1, 35), text=TEXTS)
+    def edit_and_be_killed(self, number: int, text: int) -> None:
+        """As above, where work is certain to be done."""
+        self.edit_anchor(0, text)
+        self.killed_at(work.sync_once, "transaction.commit", number - 1)
 
     def whole(self, outcome: Outcome, *errors: str, killed: bool = False) -> None:
         """The work ended well, or as it may; what answers is whole."""
@@ -213,7 +219,7 @@ class History(RuleBasedStateMachine):
         now = read(self.subject.url)
         self.unfinished.append(self.now())
         self.check(judge_interrupted(now, self.unfinished, self.before))
-        self.findings.trials += killed
+        self.findings.trials += killed and outcome.signal == signal.SIGKILL
 
 
 @pytest.mark.timeout(900)

@@ -23,6 +23,8 @@ from rag_assets_tests.faults.subject import Subject
 
 FORGET_MEANWHILE = "stop, forget"
 """An action of ``freeze``: while the process is frozen, a person has a document forgotten."""
+GO_ON_MEANWHILE = "stop, go on"
+"""Another: the process goes on, and commits, while the other one is at work or waits for it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
     """The work is frozen at a failpoint; another process brings the index to a newer state; then it goes on."""
     scenario, found = prepared.scenario, Findings()
     with laboratory.changed(prepared) as copy:
-        subject = replace(copy, frozen_seconds=profile.frozen_seconds)
+        subject = replace(copy, frozen_seconds=120 if trial.action == GO_ON_MEANWHILE else profile.frozen_seconds)
         zombie = Child(scenario.job, subject, *scenario.arguments, failpoint=trial.armed)
         if not zombie.wait_until_stopped():
             found.add("other", f"the failpoint was not reached: {zombie.outcome()}")
@@ -121,10 +123,14 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
                 newer = Child(work.forget, subject, FORGOTTEN)
             else:
                 newer = Child(work.sync_once, meanwhile(trial, subject))
+            if trial.action == GO_ON_MEANWHILE:
+                newer.wait_a_moment()
+                zombie.signal(signal.SIGCONT)
             outcome = newer.outcome(120 + profile.stopped_seconds)
             if not outcome.done:
                 found.add("other", f"the other process ended with {outcome.error or outcome.signal}: {outcome.message}")
-            time.sleep(max(0.0, profile.stopped_seconds - (time.monotonic() - frozen)))
+            if trial.action != GO_ON_MEANWHILE:
+                time.sleep(max(0.0, profile.stopped_seconds - (time.monotonic() - frozen)))
         finally:
             zombie.signal(signal.SIGCONT)
         end = zombie.outcome()
@@ -134,7 +140,7 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
             # Not even for a moment, whoever wrote last.
             judge_gone(found, subject, FORGOTTEN)
             scenario = replace(scenario, gone=FORGOTTEN)
-        elif scenario.job is work.sync_once and outcome.done:
+        elif scenario.job is work.sync_once and outcome.done and (end.done or trial.action != GO_ON_MEANWHILE):
             found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
         complete(found, scenario, meanwhile(trial, subject), None)
     return found
