@@ -109,8 +109,11 @@ class Hit:
     chunk_id: str
     text: str
     scores: Mapping[str, float | None]
-    """Parts of the score: ``dense`` is the cosine similarity (−1 … 1)."""
+    """Parts of the score: ``dense`` is the cosine similarity (−1 … 1), ``bm25`` Lucene's BM25 (≥ 0), ``fused`` what both add
+    up to, ``rerank`` the reranker's. None: that side did not find it, or was not asked."""
     metadata: Mapping[str, Any]
+    ranks: Mapping[str, int | None] = field(default_factory=dict)
+    """Its rank by each of those scores alone, counted from 1."""
 
 
 class TokenCounter(Protocol):

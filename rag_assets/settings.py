@@ -52,6 +52,8 @@ class CollectionSettings(_Section):
     """File-name patterns (fnmatch, against the path relative to the source) that are not indexed."""
     chunking: ChunkingSettings | None = None
     """Overrides the top-level ``[chunking]`` for this collection."""
+    retrieval: "RetrievalSettings | None" = None
+    """Overrides the top-level ``[retrieval]`` for this collection."""
 
 
 class ParsingSettings(_Section):
@@ -122,6 +124,27 @@ class LexicalSettings(_Section):
     """How much a chunk's length counts against it."""
 
 
+class RetrievalSettings(_Section):
+    """How passages are found. All of it is decided per query; nothing has to be indexed again."""
+
+    mode: Literal["dense", "lexical", "hybrid"] = "hybrid"
+    """``dense``: by vectors; ``lexical``: by words (BM25); ``hybrid``: by both."""
+    fusion: Literal["convex", "rrf"] = "convex"
+    """``convex``: weighted sum of min-max-normalised scores; ``rrf``: reciprocal rank fusion."""
+    dense_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the dense side in the convex combination; the lexical side has the rest."""
+    candidates: int = Field(100, ge=1, le=1000)
+    """Passages each side contributes."""
+    rerank: str = "none"
+    """``late-interaction`` (needs no further weights), ``cross-encoder:NAME``, ``litellm:NAME``, or ``none``."""
+    rerank_depth: int = Field(50, ge=1, le=500)
+    """Passages that are reranked."""
+    rerank_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the reranker's score against the one before it, both normalised over those passages."""
+    rerank_seconds: float = Field(2.0, gt=0)
+    """Time the reranker may take; when it is spent, the order before it stands, and the result says so."""
+
+
 class AnswerSettings(_Section):
     """Which model answers, and from how much."""
 
@@ -187,6 +210,7 @@ class Settings(_Section):
     embedder: EmbedderSettings = EmbedderSettings()
     index: IndexSettings = IndexSettings()
     lexical: LexicalSettings = LexicalSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
     answers: AnswerSettings = AnswerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: GateSettings = GateSettings()
@@ -219,6 +243,11 @@ class Settings(_Section):
     def chunking_of(self, name: str) -> ChunkingSettings:
         """The chunking settings in force for one collection."""
         return self.collection(name).chunking or self.chunking
+
+    def retrieval_of(self, name: str) -> RetrievalSettings:
+        """The retrieval settings in force for one collection."""
+        found = self.collections.get(name)
+        return (found.retrieval if found else None) or self.retrieval
 
     def target(self, name: str | None = None) -> str:
         """The collection a command means when it names none: ``default`` if there is one, else the first configured.

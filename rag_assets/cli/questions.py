@@ -14,7 +14,8 @@ from rag_assets.cli.output import emit, excerpt
 @click.argument("question")
 @click.option("-k", "--k", default=5, show_default=True, help="Number of hits.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents with this metadata.")
-@click.option("--mode", type=click.Choice(["dense"]), default="dense", show_default=True, help="How hits are found.")
+@click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), help="How hits are found (default: as set).")
+@click.option("--rerank", metavar="NAME", help="none, late-interaction, cross-encoder:NAME or litellm:NAME.")
 def search(
     source: Path | None,
     collection: str | None,
@@ -22,14 +23,17 @@ def search(
     question: str,
     k: int,
     filters: tuple[str, ...],
-    mode: str,
+    mode: str | None,
+    rerank: str | None,
 ) -> None:
     """Find the passages nearest to QUESTION."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.retrieval.search import parse_filters
         from rag_assets.retrieval.search import search as find
 
-        found = find(runtime, question, collection=name, k=k, filters=parse_filters(filters))
+        chosen = {key: value for key, value in (("mode", mode), ("rerank", rerank)) if value is not None}
+        retrieval = runtime.settings.retrieval_of(name).model_copy(update=chosen)
+        found = find(runtime, question, collection=name, k=k, filters=parse_filters(filters), retrieval=retrieval)
         if as_json:
             emit(
                 {
@@ -40,23 +44,27 @@ def search(
                             "chunk_id": hit.chunk_id,
                             "text": hit.text,
                             "scores": dict(hit.scores),
+                            "ranks": dict(hit.ranks),
                             "metadata": dict(hit.metadata),
                         }
                         for hit in found.hits
                     ],
                     "generation": found.generation.name,
+                    "mode": retrieval.mode,
+                    "reranked": found.reranked,
                     "milliseconds": {stage: round(value, 2) for stage, value in found.milliseconds.items()},
                 }
             )
             return
         for hit in found.hits:
             place = " › ".join(hit.metadata.get("headings") or ())
-            click.echo(
-                f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  (dense {hit.scores['dense']:.3f})"
-            )
+            parts = ", ".join(f"{part} {score:.3f}" for part, score in hit.scores.items() if score is not None)
+            click.echo(f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  ({parts})")
             click.echo(f"    {excerpt(hit.text)}")
         if not found.hits:
             click.echo("Nothing found." + (" No document has that metadata." if filters else ""))
+        if retrieval.rerank != "none" and not found.reranked and found.hits:
+            click.echo("The reranker ran out of time (retrieval.rerank_seconds); the order before it stands.")
         # One command embeds one question, so nearly all of its time is starting the model.
         spent = found.milliseconds
         click.echo(

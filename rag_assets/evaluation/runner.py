@@ -30,7 +30,7 @@ from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_s
 from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
-from rag_assets.retrieval.search import search, search_vector
+from rag_assets.retrieval.search import search, similarities
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
@@ -136,11 +136,11 @@ def _ann_recall(runtime: Runtime, generation: Generation, questions: Sequence[st
     vectors = _ann_queries(runtime, generation, questions)
     recalls: list[float] = []
     for number, vector in enumerate(vectors):
-        exact = search_vector(runtime, generation, vector, 10, exact=True)
-        found = search_vector(runtime, generation, vector, 10)
+        exact = similarities(runtime, generation, vector, 10, exact=True)
+        found = similarities(runtime, generation, vector, 10)
         if exact:
-            floor = min(hit.scores["dense"] or 0.0 for hit in exact) - 1e-6
-            recalls.append(sum((hit.scores["dense"] or 0.0) >= floor for hit in found) / len(exact))
+            floor = min(exact) - 1e-6
+            recalls.append(sum(similarity >= floor for similarity in found) / len(exact))
         runtime.progress("compare with exact search", number + 1, len(vectors))
     if not recalls:
         return None

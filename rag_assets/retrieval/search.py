@@ -1,4 +1,4 @@
-"""Search: embed the question with the served model, look it up in the served generation, in one snapshot."""
+"""Search: embed the question with the served model, find and rank passages in the served generation, in one snapshot."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,11 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.models import Hit
+from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
+from rag_assets.retrieval.fusion import convex_combination, ranked
+from rag_assets.retrieval.rerank import build_reranker, rerank
 from rag_assets.runtime import Runtime
+from rag_assets.settings import RetrievalSettings
 from rag_assets.stores import pgvector
 
 MAX_K = 1000
@@ -26,7 +30,9 @@ class SearchResult:
     hits: tuple[Hit, ...]
     generation: Generation
     milliseconds: Mapping[str, float]
-    """``embedding`` (the question), ``retrieval`` (the database), ``search`` (everything)."""
+    """``embedding`` (the question), ``retrieval`` (the database), ``rerank`` (if asked for), ``search`` (everything)."""
+    reranked: bool = False
+    """True when a reranker ordered the hits; False also where its time was spent before it was done."""
 
 
 def search(
@@ -38,8 +44,9 @@ def search(
     filters: Mapping[str, str] | None = None,
     generation: Generation | None = None,
     exact: bool = False,
+    retrieval: RetrievalSettings | None = None,
 ) -> SearchResult:
-    """The ``k`` chunks nearest to a question.
+    """The ``k`` passages that fit a question best.
 
     Args:
         runtime: the parts.
@@ -48,92 +55,151 @@ def search(
         k: number of hits, 1 … 1000.
         filters: equalities on metadata fields.
         generation: search this one instead of the live one (evaluation does).
-        exact: compare with every row instead of using the index.
+        exact: the dense side compares with every row instead of using the index.
+        retrieval: how; None: as the settings say.
 
     Raises:
-        ConfigurationError: the question is empty or too long, or k is out of range.
-        RagAssetsError: nothing is live yet.
+        ConfigurationError: the question is empty or too long, k is out of range, or the reranker can't be had.
+        RagAssetsError: nothing is live yet, or the reranker failed.
     """
     started = time.perf_counter()
     question = checked_question(question)
     if not 1 <= k <= MAX_K:
         raise ConfigurationError(f"k = {k} is out of range; 1 to {MAX_K} are allowed.")
     asked = generation or live_generation(runtime, runtime.settings.target(collection))
+    settings = retrieval or runtime.settings.retrieval_of(asked.collection)
+    embedding = 0.0
     for _ in range(_ATTEMPTS):
-        vector = runtime.embedder_of(asked).embed_queries([question])[0]
-        embedded = time.perf_counter()
-        hits, searched = _in_one_snapshot(
-            runtime, asked, vector, k, follow=generation is None, filters=filters, exact=exact
+        began = time.perf_counter()
+        vector = None
+        if settings.mode != "lexical":
+            vector = runtime.embedder_of(asked).embed_queries([question])[0]
+        embedding += time.perf_counter() - began
+        passages = _in_one_snapshot(
+            runtime, asked, Asked(question, vector, filters, exact), k, settings, follow=generation is None
         )
-        if hits is not None:
+        if passages.found is not None:
             break
-        asked = searched
+        asked = passages.generation
     else:
         raise RagAssetsError(
             f"The live index of {asked.collection!r} was replaced {_ATTEMPTS} times meanwhile. Ask again."
         )
-    done = time.perf_counter()
-    return SearchResult(
-        hits=hits,
-        generation=searched,
-        milliseconds={
-            "embedding": (embedded - started) * 1000,
-            "retrieval": (done - embedded) * 1000,
-            "search": (done - started) * 1000,
-        },
-    )
+    retrieved = time.perf_counter()
+    hits, reranked, seconds = _reranked(runtime, question, passages, k, settings)
+    milliseconds = {
+        "embedding": embedding * 1000,
+        "retrieval": (retrieved - started - embedding) * 1000,
+        **({"rerank": seconds * 1000} if settings.rerank != "none" else {}),
+        "search": (time.perf_counter() - started) * 1000,
+    }
+    return SearchResult(hits, passages.generation, milliseconds, reranked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passages:
+    """What one snapshot holds for a question."""
+
+    generation: Generation
+    found: Candidates | None = None
+    """None: another generation is live now, and its questions are embedded otherwise."""
+    rows: Mapping[str, pgvector.Row] | None = None
 
 
 def _in_one_snapshot(
-    runtime: Runtime,
-    asked: Generation,
-    vector: npt.NDArray[np.float32],
-    k: int,
-    *,
-    follow: bool,
-    filters: Mapping[str, str] | None,
-    exact: bool,
-) -> tuple[tuple[Hit, ...] | None, Generation]:
-    """(hits, generation they are from); with ``follow``, from the one that is live in the very snapshot that is searched.
-
-    No hits but another generation: that one is live now, and its questions are embedded otherwise.
-    """
+    runtime: Runtime, asked: Generation, question: Asked, k: int, settings: RetrievalSettings, *, follow: bool
+) -> _Passages:
+    """Search a generation; with ``follow``, the one that is live in the very snapshot that is searched."""
+    count = max(k, settings.rerank_depth) if settings.rerank != "none" else k
     with runtime.database.transaction(snapshot=True) as connection:
         live = generations.live(connection, asked.collection) if follow else None
-        if live is not None and live.key.embedder_fp != asked.key.embedder_fp:
-            return None, live
+        if live is not None and live.key.embedder_fp != asked.key.embedder_fp and question.vector is not None:
+            return _Passages(live)
         chosen = live or asked
-        return _search(connection, runtime, chosen, vector, k, filters=filters, exact=exact), chosen
+        found = find(
+            connection,
+            chosen,
+            question,
+            count,
+            settings,
+            runtime.settings.lexical,
+            runtime.settings.index.ef_search,
+        )
+        return _Passages(chosen, found, pgvector.fetch(connection, chosen, found.order, question.vector))
 
 
-def search_vector(
-    runtime: Runtime,
-    generation: Generation,
-    vector: npt.NDArray[np.float32],
-    k: int,
-    *,
-    filters: Mapping[str, str] | None = None,
-    exact: bool = False,
+def _reranked(
+    runtime: Runtime, question: str, passages: _Passages, k: int, settings: RetrievalSettings
+) -> tuple[tuple[Hit, ...], bool, float]:
+    """(hits, whether a reranker ordered them, seconds it took)."""
+    found, rows = passages.found, passages.rows
+    assert found is not None
+    assert rows is not None
+    order: Sequence[str] = found.order
+    scores: dict[str, float] = {}
+    seconds = 0.0
+    if settings.rerank != "none" and order:
+        first = list(order[: settings.rerank_depth])
+        reranker = build_reranker(settings.rerank, runtime.embedder_of(passages.generation))
+        done = rerank(
+            reranker, question, [_passage(rows[item]) for item in first], budget_seconds=settings.rerank_seconds
+        )
+        seconds = done.seconds
+        if done.scores is not None:
+            scores = dict(zip(first, done.scores, strict=True))
+            before = found.fused or found.dense or found.bm25
+            blended = convex_combination(
+                [
+                    (settings.rerank_weight, scores),
+                    (1 - settings.rerank_weight, {item: before[item] for item in first}),
+                ]
+            )
+            order = [*ranked(blended), *order[settings.rerank_depth :]]
+    return _hits(order[:k], rows, found, scores), bool(scores), seconds
+
+
+def _passage(row: pgvector.Row) -> str:
+    """What a reranker reads: the headings a passage stands under, and its text."""
+    headings = " › ".join(row.payload.get("headings") or ())
+    return f"{headings}\n{row.text}" if headings else row.text
+
+
+def _hits(
+    order: Sequence[str], rows: Mapping[str, pgvector.Row], found: Candidates, reranked: Mapping[str, float]
 ) -> tuple[Hit, ...]:
-    """As :func:`search` of one generation, for a question that is already a unit vector."""
+    parts = {"dense": found.dense, "bm25": found.bm25, "fused": found.fused, "rerank": reranked}
+    ranks = {name: rank_of(scores, order) for name, scores in parts.items()}
+    hits = []
+    for rank, item in enumerate(order, start=1):
+        row = rows[item]
+        metadata = dict(row.payload)
+        scores = {name: round(values[item], 6) if item in values else None for name, values in parts.items()}
+        if not np.isnan(row.dense):
+            # Also of what only the lexical side found: answers judge by it whether a passage is about the question.
+            scores["dense"] = round(row.dense, 6)
+        hits.append(
+            Hit(
+                rank=rank,
+                document=str(metadata.pop("document", "")),
+                chunk_id=item,
+                text=row.text,
+                scores=scores,
+                metadata=metadata,
+                ranks={name: ranks[name].get(item) for name in parts},
+            )
+        )
+    return tuple(hits)
+
+
+def similarities(
+    runtime: Runtime, generation: Generation, vector: npt.NDArray[np.float32], k: int, *, exact: bool = False
+) -> list[float]:
+    """Cosine similarities of the ``k`` rows the dense side finds nearest to a unit vector, highest first."""
     with runtime.database.transaction(snapshot=True) as connection:
-        return _search(connection, runtime, generation, vector, k, filters=filters, exact=exact)
-
-
-def _search(
-    connection: pgvector.Connection,
-    runtime: Runtime,
-    generation: Generation,
-    vector: npt.NDArray[np.float32],
-    k: int,
-    *,
-    filters: Mapping[str, str] | None,
-    exact: bool,
-) -> tuple[Hit, ...]:
-    rows = pgvector.search(
-        connection, generation, vector, k, ef_search=runtime.settings.index.ef_search, exact=exact, filters=filters
-    )
-    return tuple(_hit(rank, row) for rank, row in enumerate(rows, start=1))
+        found = pgvector.nearest(
+            connection, generation, vector, k, ef_search=runtime.settings.index.ef_search, exact=exact
+        )
+    return [similarity for _, similarity in found]
 
 
 def live_generation(runtime: Runtime, collection: str) -> Generation:
@@ -178,15 +244,3 @@ def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigurationError(f"--filter {pair!r} must look like KEY=VALUE.")
         filters[key] = value
     return filters
-
-
-def _hit(rank: int, row: pgvector.Row) -> Hit:
-    metadata = dict(row.payload)
-    return Hit(
-        rank=rank,
-        document=str(metadata.pop("document", "")),
-        chunk_id=row.chunk_id,
-        text=row.text,
-        scores={"dense": round(row.dense, 6), "bm25": None, "fused": None, "rerank": None},
-        metadata=metadata,
-    )

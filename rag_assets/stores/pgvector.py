@@ -245,27 +245,40 @@ def search(
     exact: bool = False,
     filters: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """The ``k`` rows nearest to a unit vector, nearest first; call inside a transaction.
+    """The rows that :func:`nearest` finds, whole."""
+    found = nearest(connection, generation, vector, k, ef_search=ef_search, exact=exact, filters=filters)
+    rows = fetch(connection, generation, [chunk_id for chunk_id, _ in found], vector)
+    return [rows[chunk_id] for chunk_id, _ in found]
+
+
+def nearest(
+    connection: Connection,
+    generation: Generation,
+    vector: npt.NDArray[np.float32],
+    k: int,
+    *,
+    ef_search: int = 100,
+    exact: bool = False,
+    filters: Mapping[str, str] | None = None,
+) -> list[tuple[str, float]]:
+    """(chunk id, cosine similarity) of the ``k`` rows nearest to a unit vector, nearest first; call inside a transaction.
 
     With ``exact`` the index is not used: the reference that recall is measured against. ``filters`` are equalities on
     payload fields; the index is scanned on until k rows pass them (pgvector's iterative scan, strict order), and
     when it gives up before, every row that passes is compared.
     """
-    if exact:
-        connection.execute("SET LOCAL enable_indexscan = off")
-    else:
-        connection.execute("SET LOCAL enable_indexscan = on")
-        connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(sql.Literal(min(1000, max(k, ef_search)))))
-        connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+    connection.execute(
+        "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true),"
+        " set_config('hnsw.iterative_scan', 'strict_order', true)",
+        ("off" if exact else "on", str(min(1000, max(k, ef_search)))),
+    )
     where = sql.SQL("WHERE {}").format(condition(filters)) if filters else sql.SQL("")
     statement = sql.SQL(
-        "SELECT chunk_id, doc_id, text, payload, 1 - ({column} <=> %(vector)s) FROM {table} {where}"
-        " ORDER BY {column} <=> %(vector)s LIMIT %(k)s"
+        "SELECT chunk_id, 1 - ({column} <=> %(vector)s) FROM {table} {where} ORDER BY {column} <=> %(vector)s LIMIT %(k)s"
     ).format(column=_typed(generation), table=table(generation), where=where)
-    parameters = {"vector": HalfVector(vector), "k": k}
-    rows = connection.execute(statement, parameters, binary=True).fetchall()
+    rows = connection.execute(statement, {"vector": HalfVector(vector), "k": k}, binary=True).fetchall()
     if filters and len(rows) < k and not exact:
         # The scan ends after hnsw.max_scan_tuples (20,000) rows, or for want of memory: rows behind a rare filter may
         # lie beyond. Being few, they are compared one by one in less time.
-        return search(connection, generation, vector, k, exact=True, filters=filters)
-    return [Row(*row) for row in rows]
+        return nearest(connection, generation, vector, k, exact=True, filters=filters)
+    return rows

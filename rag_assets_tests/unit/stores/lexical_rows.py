@@ -86,5 +86,7 @@ def segments(database: Database, generation: Generation) -> list[tuple[int, int]
 def vocabulary(database: Database, generation: Generation) -> set[str]:
     """Every term that has a posting list."""
     with database.transaction() as connection:
-        rows = connection.execute(sql.SQL("SELECT term FROM {}").format(sql.Identifier(f"lexical_posting_g{generation.id}")))
+        rows = connection.execute(
+            sql.SQL("SELECT term FROM {}").format(sql.Identifier(f"lexical_posting_g{generation.id}"))
+        )
         return {row[0] for row in rows.fetchall()}

@@ -38,7 +38,9 @@ def reference(texts: dict[str, str], question: str, *, k1: float = 1.5, b: float
     """Id -> score of every text that has a word of the question: bm25s with its own tokenizer, in English."""
     stemmer = Stemmer.Stemmer("english")
     made = bm25s.BM25(method="lucene", k1=k1, b=b)
-    made.index(bm25s.tokenize(list(texts.values()), stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False)
+    made.index(
+        bm25s.tokenize(list(texts.values()), stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False
+    )
     (asked,) = bm25s.tokenize([question], stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
     if not asked:
         return {}
@@ -78,7 +80,11 @@ def zipf(count: int, seed: int = 0) -> dict[str, str]:
 def test_the_sample_corpus_ranks_as_in_bm25s(database: Database, generation: Generation) -> None:
     texts = sample_texts()
     rows.put(database, generation, texts)
-    for question in [*list(texts.values())[:: len(texts) // 40], "What are the symptoms of asthma?", "treatment treatment"]:
+    for question in [
+        *list(texts.values())[:: len(texts) // 40],
+        "What are the symptoms of asthma?",
+        "treatment treatment",
+    ]:
         asked = question[:300]
         assert_equal(rows.ask(database, generation, asked, 20), reference(texts, asked), 20)
     assert rows.faults(database, generation) == 0
@@ -250,7 +256,9 @@ def test_many_rows_become_several_segments(
     assert_equal(rows.ask(database, generation, "wa0 wd3"), reference(texts, "wa0 wd3"))
 
 
-def test_no_word_of_a_forgotten_row_is_left_nor_of_one_deleted_before(database: Database, generation: Generation) -> None:
+def test_no_word_of_a_forgotten_row_is_left_nor_of_one_deleted_before(
+    database: Database, generation: Generation
+) -> None:
     rows.put(database, generation, {f"n{n}": f"common word{n}" for n in range(20)})
     rows.put(database, generation, {"s": "secret common"})
     rows.remove(database, generation, ["n3"])
@@ -336,7 +344,9 @@ def test_a_generation_of_an_earlier_release_says_what_to_do(database: Database) 
     assert rows.faults(database, older) == 0
 
 
-def test_a_dropped_generation_leaves_nothing_and_no_other_is_touched(database: Database, generation: Generation) -> None:
+def test_a_dropped_generation_leaves_nothing_and_no_other_is_touched(
+    database: Database, generation: Generation
+) -> None:
     other = rows.begin(database, stop_words=False)
     for one in (generation, other):
         rows.put(database, one, {"a": "the fish"})

@@ -1,0 +1,84 @@
+"""Candidates of one question from one generation: what each side finds, and how the two become one ranking."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from rag_assets.database.generations import Generation
+from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
+from rag_assets.settings import LexicalSettings, RetrievalSettings
+from rag_assets.stores import lexical, pgvector
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as the stores take it."""
+
+    question: str
+    vector: npt.NDArray[np.float32] | None
+    """Unit vector; None in mode ``lexical``."""
+    filters: Mapping[str, str] | None = None
+    exact: bool = False
+    """Compare with every row instead of using the HNSW index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates in order, and every score by chunk id."""
+
+    order: tuple[str, ...]
+    dense: Mapping[str, float] = field(default_factory=dict)
+    """Cosine similarity of what the dense side found."""
+    bm25: Mapping[str, float] = field(default_factory=dict)
+    """BM25 of what the lexical side found."""
+    fused: Mapping[str, float] = field(default_factory=dict)
+    """Score both sides add up to; empty unless the mode is hybrid."""
+
+
+def find(
+    connection: pgvector.Connection,
+    generation: Generation,
+    asked: Asked,
+    count: int,
+    settings: RetrievalSettings,
+    lexical_settings: LexicalSettings,
+    ef_search: int,
+) -> Candidates:
+    """At least ``count`` candidates, if there are so many, best first; call inside a snapshot.
+
+    Raises:
+        RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
+    """
+    depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
+    dense: dict[str, float] = {}
+    bm25: dict[str, float] = {}
+    if asked.vector is not None:
+        nearest = pgvector.nearest(
+            connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact, filters=asked.filters
+        )
+        dense = dict(nearest)
+    # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
+    if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
+        matches = lexical.search(
+            connection, generation, asked.question, depth, settings=lexical_settings, filters=asked.filters
+        )
+        bm25 = {match.chunk_id: match.score for match in matches}
+    if settings.mode != "hybrid" or not bm25:
+        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25)
+    fused = fuse(dense, bm25, settings)
+    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused)
+
+
+def fuse(dense: Mapping[str, float], bm25: Mapping[str, float], settings: RetrievalSettings) -> dict[str, float]:
+    """One score for everything that either side found."""
+    if settings.fusion == "rrf":
+        return reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
+    return convex_combination([(settings.dense_weight, dense), (1 - settings.dense_weight, bm25)])
+
+
+def rank_of(scores: Mapping[str, float], ids: Sequence[str]) -> dict[str, int]:
+    """Ranks, counted from 1, that ``ids`` have by a score they all may or may not have."""
+    wanted = set(ids)
+    return {item: rank for rank, item in enumerate(ranked(scores), start=1) if item in wanted}
