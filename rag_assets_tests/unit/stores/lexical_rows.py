@@ -58,11 +58,18 @@ def put(database: Database, generation: Generation, texts: Mapping[str, str], **
     """Add rows, as one shard's transaction does."""
     with database.transaction() as connection:
         lexical.apply(connection, generation, insert(connection, generation, texts, payload), [])
+    compact(database, generation)
 
 
 def remove(database: Database, generation: Generation, names: Sequence[str]) -> None:
     with database.transaction() as connection:
         lexical.apply(connection, generation, [], delete(connection, generation, names))
+    compact(database, generation)
+
+
+def compact(database: Database, generation: Generation) -> None:
+    with database.transaction() as connection:
+        lexical.compact(connection, generation)
 
 
 def ask(database: Database, generation: Generation, question: str, k: int = 10, **options: Any) -> list[Match]:
@@ -86,5 +93,7 @@ def segments(database: Database, generation: Generation) -> list[tuple[int, int]
 def vocabulary(database: Database, generation: Generation) -> set[str]:
     """Every term that has a posting list."""
     with database.transaction() as connection:
-        rows = connection.execute(sql.SQL("SELECT term FROM {}").format(sql.Identifier(f"lexical_posting_g{generation.id}")))
+        rows = connection.execute(
+            sql.SQL("SELECT term FROM {}").format(sql.Identifier(f"lexical_posting_g{generation.id}"))
+        )
         return {row[0] for row in rows.fetchall()}
