@@ -194,7 +194,10 @@ def split_words(text: str) -> list[str]:
         return _ASCII_WORD.findall(text.lower())
     text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
     text = _FULL_WIDTH.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
-    return [word for word in _word().findall(text.lower()) if len(word) > 1 or script_of(word) == "pairs"]
+    # The capital of the Turkish i would become an i with a second dot.
+    return [
+        word for word in _word().findall(text.replace("İ", "i").lower()) if len(word) > 1 or script_of(word) == "pairs"
+    ]
 
 
 def detect(words: Sequence[str]) -> int:
@@ -224,7 +227,7 @@ def bounded(term: str) -> str:
     if len(term) <= MAX_TERM_CHARACTERS:
         return term
     digest = blake2b(term.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{term[: MAX_TERM_CHARACTERS // 2]}#{digest}"
+    return f"{term[: MAX_TERM_CHARACTERS // 2 - 1]}#{digest}"
 
 
 def script_of(character: str) -> str:
