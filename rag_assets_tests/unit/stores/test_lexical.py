@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -283,10 +285,26 @@ def test_a_reader_keeps_its_snapshot_while_segments_are_merged(database: Databas
         with database.transaction() as connection:
             lexical.apply(connection, generation, [], rows.delete(connection, generation, ["a"]))
         with database.transaction() as connection:
-            lexical.optimise(connection, generation)
+            lexical.optimise(connection, replace(generation, state="live"))
         assert [m.chunk_id for m in rows.ask(database, generation, "fish")] == [rows.id_of("b")]
         assert lexical.search(reader, generation, "fish", 10) == before
     assert len(before) == 2
+
+
+def test_merging_what_nobody_queries_yet_leaves_no_empty_pages(database: Database, generation: Generation) -> None:
+    for number in range(5):
+        rows.put(database, generation, {f"{name} {number}": text for name, text in zipf(60, seed=number).items()})
+    with database.transaction() as connection:
+        lexical.optimise(connection, generation)
+        size: Any = connection.execute(
+            "SELECT pg_relation_size(%s)", (f"rag.lexical_posting_g{generation.id}",)
+        ).fetchone()
+        connection.execute(f"CREATE TABLE again AS SELECT * FROM lexical_posting_g{generation.id}")  # type: ignore[arg-type]
+        fresh: Any = connection.execute("SELECT pg_relation_size('again')").fetchone()
+    assert size[0] <= 1.1 * fresh[0] + 8192
+    assert rows.faults(database, generation) == 0
+    rows.put(database, generation, {"more": "word"})
+    assert len(rows.ask(database, generation, "word")) == 1
 
 
 @pytest.mark.parametrize("share", [2, 50, 2000])
@@ -338,8 +356,6 @@ def test_the_next_write_makes_the_index_of_another_analyzer_again(database: Data
 
 
 def test_a_generation_of_an_earlier_release_says_what_to_do(database: Database) -> None:
-    from dataclasses import replace
-
     older = replace(rows.begin(database), config={})
     with pytest.raises(RagAssetsError, match="rag-assets sync"):
         rows.ask(database, older, "fish")
