@@ -33,6 +33,7 @@ def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
         trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in inside]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9,)]
         trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
+        trials += [Trial("chunking", "chunks.cut", FORGET_MEANWHILE, 3)]
         trials += [Trial("chunking", name, "stop", 2) for name in STALE]
         trials += [Trial("resharding", name, "stop", number) for name in STALE[:2] for number in (1, 2)]
         return [

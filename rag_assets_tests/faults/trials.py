@@ -168,7 +168,10 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
             judge_gone(found, subject, FORGOTTEN)
             scenario = replace(scenario, gone=FORGOTTEN)
         elif scenario.job is work.sync_once and outcome.done and (end.done or trial.action != GO_ON_MEANWHILE):
-            found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
+            # Two that publish at once may both be refused, for each changed what the other had judged; they say so.
+            refused = any(one.done and one.value["refused"] for one in (outcome, end))
+            recipe = None if refused else subject.recipe()
+            found.merge(judge(read(subject.url), contents(subject.source), recipe), "after the zombie")
         complete(found, scenario, meanwhile(trial, subject), None)
     return found
 
