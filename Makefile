@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint clean
+.PHONY: help install demo dev test test-faults lint clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ demo: install  ## Index and evaluate the bundled sample corpus, print the report
 dev: install  ## Open the Dagster UI on the same instance (= rag-assets up)
 	@$(BIN)/rag-assets up
 
+# Two processes, for two cores; a file's tests stay together, and those that wait longest are early in the alphabet.
 test: install  ## Run the whole default test suite
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)
+	@$(BIN)/python -m pytest -q -m faults_long rag_assets_tests/faults
 
 lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

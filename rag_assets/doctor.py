@@ -113,7 +113,7 @@ def _database(settings: Settings) -> tuple[State, str]:
 
 def _source_of(name: str) -> Callable[[Settings], tuple[State, str]]:
     def look(settings: Settings) -> tuple[State, str]:
-        from rag_assets.documents.source import list_folder
+        from rag_assets.documents.listing import list_folder
 
         collection = settings.collection(name)
         listing = list_folder(collection.source, collection.exclude)

@@ -27,13 +27,16 @@ def failpoint(name: str) -> None:
     armed = os.environ.get(VARIABLE)
     if armed is None:
         return
+    _passed[name] += 1
     wanted, _, rest = armed.partition("=")
     action, _, number = rest.partition("@")
-    if wanted != name:
-        return
-    _passed[name] += 1
-    if _passed[name] != int(number or 1):
+    if wanted != name or _passed[name] != int(number or 1):
         return
     if action == "raise":
         raise FailpointReached(name)
     os.kill(os.getpid(), _SIGNALS[action])
+
+
+def passings() -> dict[str, int]:
+    """How often this process passed each failpoint; counted only while the variable is set."""
+    return dict(_passed)

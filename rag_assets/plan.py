@@ -41,6 +41,7 @@ class FileState:
     size: int
     mtime_ns: int
     content_hash: str | None
+    """None: it could not be read, or its parsed form is gone; either way it is read again."""
     quarantined: bool
     parser_fp: str
     """What parsed it, or, of a quarantined file, what tried to."""
@@ -209,6 +210,8 @@ def _judge(file: SourceFile, state: FileState | None, doc_id: str, wanted: Wante
     if state is None:
         return change(Kind.ADDED, "new file")
     digest = wanted.hashes.get(file.path)
+    if state.content_hash is None and not state.quarantined:
+        return change(Kind.CHANGED, "its parsed form was lost")
     if digest is not None and digest != state.content_hash:
         return change(Kind.CHANGED, "content changed")
     if digest is None and (state.size, state.mtime_ns) != (file.size, file.mtime_ns):

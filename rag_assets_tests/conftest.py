@@ -1,12 +1,11 @@
-"""Fixtures: one real PostgreSQL for the session, a database of its own for each test, and a runtime on top of it."""
+"""Fixtures: one real PostgreSQL and one warm parser for the session, a database of its own for each test, an index on top."""
 
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 # Before any library reads them: tests never ask the network for anything.
@@ -19,9 +18,18 @@ import pytest
 
 from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import migrate
-from rag_assets.runtime import Runtime
-from rag_assets.settings import Settings
-from rag_assets_tests.fakes import FakeEmbedder
+from rag_assets_tests.driving import index, open_index, parsers
+from rag_assets_tests.faults.summary import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
+
+# Here, and not beside the tests that use them: a session has one of each only if one conftest names it.
+__all__ = [
+    "index",
+    "open_index",
+    "parsers",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +40,7 @@ def postgres_server() -> Iterator[str]:
     home.chmod(0o711)
     server = embedded(home)
     url = server.acquire()
+    _wait_for_no_disk(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_rag")
     with psycopg.connect(_with_database(url, "template_rag")) as connection:
@@ -39,6 +48,14 @@ def postgres_server() -> Iterator[str]:
     yield url
     server.release()
     shutil.rmtree(home, ignore_errors=True)
+
+
+def _wait_for_no_disk(url: str) -> None:
+    """Let nothing wait for the disk: this server's data need not outlive it, and no test of a crash runs on it."""
+    with psycopg.connect(url.replace("//rag@", "//postgres@"), autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture
@@ -73,26 +90,17 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-MakeRuntime = Callable[..., Runtime]
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for ``RAG_MODEL_CACHE``: converting a model takes seconds, so whoever runs one shares what is made here."""
+    folder = tmp_path_factory.getbasetemp()
+    # Each of pytest-xdist's processes has a folder of its own below the run's.
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "converted-models"
 
 
-@pytest.fixture
-def make_runtime(tmp_path: Path, source: Path, postgres_url: str) -> Iterator[MakeRuntime]:
-    """Make runtimes over the same source and database, as separate processes would: ``make_runtime(**settings)``."""
-    made: list[Runtime] = []
-
-    def make(*, embedder: FakeEmbedder | None = None, questions: Path | None = None, **settings: Any) -> Runtime:
-        collections = {"default": {"source": source, "questions": questions}}
-        chosen = Settings(home=tmp_path / "home", postgres_url=postgres_url, collections=collections, **settings)
-        made.append(Runtime(chosen, embedder=embedder or FakeEmbedder()))
-        return made[-1]
-
-    yield make
-    for runtime in made:
-        runtime.close()
-
-
-@pytest.fixture
-def runtime(make_runtime: MakeRuntime) -> Runtime:
-    """A runtime with default settings and a fake embedder."""
-    return make_runtime()
+@pytest.fixture(scope="module")
+def named_model_cache(model_cache: Path) -> Iterator[Path]:
+    """``RAG_MODEL_CACHE`` of this process and its children."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAG_MODEL_CACHE", str(model_cache))
+        yield model_cache

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from rag_assets.errors import GateRefused
 from rag_assets.evaluation import publishing
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import chunks, embeddings, hnsw_index, index_entries, raw_documents
+from rag_assets.indexing.hnsw_index import existing_target
 from rag_assets.models import Vectors
 from rag_assets.runtime import Runtime
 
@@ -64,7 +66,11 @@ class DirectRunner:
 
     def publish(self, collection: str) -> None:
         self._runtime.results.append(hnsw_index.materialize(self._runtime, collection))
+        judged = existing_target(self._runtime, collection)
         publishing.evaluate_target(self._runtime, collection)
+        if existing_target(self._runtime, collection).id != judged.id:
+            # A rebuild that was refused is the target no more; in Dagster the blocking check ends the run here.
+            raise GateRefused(f"{judged.name} did not pass.")
         publishing.answer_target(self._runtime, collection)
         publishing.promote_target(self._runtime, collection, who="test")
         publishing.write_live_report(self._runtime, collection)

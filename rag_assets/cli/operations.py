@@ -71,7 +71,7 @@ def up(source: Path | None, collection: str | None, as_json: bool, port: int, no
 
 def _remember_folder(runtime: Any, source: Path | None, name: str) -> None:
     """The UI's own processes read the settings anew. A folder that can't be listed is refused, not remembered."""
-    from rag_assets.documents.source import list_folder
+    from rag_assets.documents.listing import list_folder
 
     if source is not None:
         list_folder(source, runtime.settings.collection(name).exclude)
@@ -161,9 +161,15 @@ def promote(source: Path | None, collection: str | None, as_json: bool) -> None:
     """
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing.hnsw_index import existing_target
+        from rag_assets.indexing.promotion import reinstate
 
+        again = reinstate(runtime, name)
         target = existing_target(runtime, name)
-        if not target.is_live:
+        if again is not None:
+            report = run_sync(runtime, name)
+            if report.refused:
+                raise GateRefused(report.refused)
+        elif not target.is_live:
             local_runner(runtime).publish(name)
         if as_json:
             emit({"live": target.name, "changed": not target.is_live})

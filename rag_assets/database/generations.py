@@ -250,6 +250,14 @@ def withdraw(connection: Connection, generation_id: int, reason: str) -> None:
     )
 
 
+def reinstate(connection: Connection, generation_id: int) -> None:
+    """Make a generation that was rolled back the one that is being built beside the live one."""
+    connection.execute(
+        "UPDATE generation SET state = 'building', rebuild = true, reason = NULL WHERE id = %s AND state = 'withdrawn'",
+        (generation_id,),
+    )
+
+
 def superfluous(connection: Connection, collection: str, keep_retired: int) -> list[Generation]:
     """Generations nobody needs: retired ones beyond the last ``keep_retired``."""
     retired = [g for g in all_generations(connection, collection) if g.state == "retired"]

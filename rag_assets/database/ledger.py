@@ -53,7 +53,9 @@ def read_have(connection: Connection, collection: str, chunker_fp: str, generati
     """What exists of a collection, judged against one chunker and one generation (None: none exists yet)."""
     rows = connection.execute(
         """
-        SELECT s.doc_id, s.path, s.uri, s.size, s.mtime_ns, s.content_hash, s.state = 'quarantined', s.parser_fp,
+        SELECT s.doc_id, s.path, s.uri, s.size, s.mtime_ns,
+               CASE WHEN s.state = 'quarantined' OR d.doc_id IS NOT NULL THEN s.content_hash END,
+               s.state = 'quarantined', s.parser_fp,
                CASE WHEN d.doc_id IS NULL THEN i.doc_id IS NOT NULL OR c.doc_id IS NOT NULL
                     ELSE d.document_hash IS DISTINCT FROM c.document_hash
                       OR d.document_hash IS DISTINCT FROM i.document_hash END

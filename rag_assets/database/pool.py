@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,8 +55,18 @@ def open_database(settings: Settings, report: Callable[[str], None] | None = Non
 class Database:
     """A pool of connections whose ``search_path`` is the project's schema, migrated on first use."""
 
-    def __init__(self, url: str, *, name: str = "rag-assets", revive: Callable[[], object] | None = None) -> None:
-        """``revive`` brings the server back when it is found gone; None: somebody else does."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "rag-assets",
+        revive: Callable[[], object] | None = None,
+        frozen_seconds: float = FROZEN_SECONDS,
+    ) -> None:
+        """``revive`` brings the server back when it is found gone; None: somebody else does.
+
+        ``frozen_seconds``: after so long a silence inside a transaction the server ends the session.
+        """
         self.url = url
         self._conninfo = _conninfo(url, name)
         self._revive = revive
@@ -69,7 +80,7 @@ class Database:
             timeout=CONNECT_SECONDS,
             # Reconnecting goes on for as long as anybody waits for it.
             reconnect_timeout=RETURN_SECONDS,
-            configure=_configure,
+            configure=partial(_configure, frozen_seconds=frozen_seconds),
             check=self._check_connection,
             open=True,
         )
@@ -138,6 +149,9 @@ class Database:
             ) from None
         except psycopg.Error as error:
             if isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None):
+                # At once: Dagster, too, wants to write down what became of its run.
+                if self._revive is not None:
+                    self._revive()
                 raise DatabaseLost(
                     f"The connection to the database was lost: {str(error).strip()}. What was not committed is undone; "
                     "run it again."
@@ -153,12 +167,12 @@ def _conninfo(url: str, name: str) -> str:
     return make_conninfo(url, application_name=name, connect_timeout=CONNECT_SECONDS)
 
 
-def _configure(connection: psycopg.Connection[Any]) -> None:
+def _configure(connection: psycopg.Connection[Any], *, frozen_seconds: float) -> None:
     from pgvector.psycopg import register_vector
 
     connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(SCHEMA)))
     connection.execute(
-        sql.SQL("SET idle_in_transaction_session_timeout = {}").format(sql.Literal(FROZEN_SECONDS * 1000))
+        sql.SQL("SET idle_in_transaction_session_timeout = {}").format(sql.Literal(int(frozen_seconds * 1000)))
     )
     register_vector(connection)
     connection.commit()

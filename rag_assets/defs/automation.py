@@ -14,7 +14,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from rag_assets.defs.checks import source_whole, withheld
 from rag_assets.defs.operations import op_name
 from rag_assets.defs.partitions import COLLECTION, SHARD, shard_partition_key
-from rag_assets.errors import GateRefused, RagAssetsError
+from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.sync import shards_to_run
 from rag_assets.runtime import Runtime
@@ -121,32 +121,37 @@ def _look_at(runtime: Runtime, collection: str, deadline: float, tick: _Tick) ->
 
     A first index, or one under a changed configuration, is the nightly run's (or a person's) to build and judge.
     """
-    tick.vanished.pop(collection, None)
     try:
         live = runtime.live(collection)
         if live is None:
+            tick.vanished.pop(collection, None)
             return
         planned = make_plan(runtime, collection, only_live=True, deadline=deadline)
         note_listing(runtime, planned)
-        # Half a look finds neither what was renamed nor, therefore, what is gone.
+        # Half a look finds neither what was renamed nor, therefore, what is gone: what was said of it stands.
         if planned.complete:
             _judge_vanished(runtime, planned, tick)
         tick.requests += [Request(collection, shard) for shard in shards_to_run(runtime, planned, live)]
+    except (ConfigurationError, GateRefused) as error:
+        # The source is missing, or another one is in its place.
+        tick.vanished[collection] = tick.problems[collection] = str(error)
     except RagAssetsError as error:
         # One broken source must not keep the others from being followed.
         tick.problems[collection] = str(error)
 
 
 def _judge_vanished(runtime: Runtime, planned: Planned, tick: _Tick) -> None:
+    """Note what is gone, or that nothing is any more.
+
+    Raises:
+        GateRefused: the source is a wholly different folder.
+    """
     collection = planned.plan.collection
+    tick.vanished.pop(collection, None)
     complaint = withheld(collection, len(planned.plan.withheld))
     if complaint:
         tick.vanished[collection] = tick.problems[collection] = complaint
-    try:
-        refuse_other_folder(runtime, planned)
-    except GateRefused as error:
-        tick.vanished[collection] = str(error)
-        raise
+    refuse_other_folder(runtime, planned)
 
 
 def _in_flight(instance: dg.DagsterInstance) -> set[Request]:

@@ -5,8 +5,10 @@ from typing import Any
 
 from dagster import DagsterInstance, Definitions
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
-from sqlalchemy.exc import OperationalError
+from dagster_postgres.utils import DagsterPostgresException
+from sqlalchemy.exc import InterfaceError, OperationalError
 
+from rag_assets.database import generations
 from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
@@ -15,6 +17,8 @@ from rag_assets.defs.shard_assets import SHARD_JOB
 from rag_assets.errors import DatabaseLost, GateRefused, RagAssetsError
 from rag_assets.runtime import Runtime
 
+# What our own transactions raise, and what Dagster's storage does, where it gives up connecting again.
+_LOST = (DatabaseLost, OperationalError, InterfaceError, DagsterPostgresException)
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -40,10 +44,13 @@ class LocalRunner:
         Raises:
             GateRefused: a blocking check failed; says which.
         """
+        judged = self._runtime.target(collection)
         try:
             self._execute(INDEX_JOB, collection)
         except DagsterAssetCheckFailedError:
-            generation = self._runtime.target(collection)
+            # A rebuild that was refused is the target no more, so it is asked for by its id.
+            with self._runtime.database.transaction() as connection:
+                generation = generations.by_id_or_none(connection, judged.id) if judged else None
             reason = generation.reason if generation and generation.reason else "a blocking check failed."
             raise GateRefused(
                 f"{generation.name if generation else collection} did not go live: {reason} "
@@ -66,7 +73,7 @@ class LocalRunner:
         except DagsterExecutionInterruptedError:
             # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.
             raise KeyboardInterrupt from None
-        except (DatabaseLost, OperationalError) as error:
+        except _LOST as error:
             self._lost = True
             raise DatabaseLost(f"The database went away under a run of {job}: {error}") from error
         if not result.success:

@@ -16,7 +16,8 @@ _LONGEST_WORD = 10_000
 """Characters; a longer run without white space is cut, or tokenisers downstream run for minutes."""
 _LONGEST_HEADING = 200
 """Characters; a longer heading is a paragraph in a heading's style, and would swamp every chunk below it."""
-_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD}}}(?=\S)")
+_LONG_WORD = re.compile(rf"(?<!\S)\S{{{_LONGEST_WORD}}}\S+")
+"""Looked for where words begin only: from every character on, words a little shorter take the square of their length."""
 _METADATA_VALUES = 1000
 _METADATA_CHARACTERS = 1000
 
@@ -99,7 +100,12 @@ def too_long(characters: int, max_characters: int) -> UnparsableDocument:
 
 def cut_long_words(text: str) -> str:
     """``text`` with a space after every 10,000 characters of a run without white space."""
-    return _LONG_WORD.sub(r"\g<0> ", text)
+    return _LONG_WORD.sub(_cut, text)
+
+
+def _cut(word: re.Match[str]) -> str:
+    text = word.group()
+    return " ".join(text[start : start + _LONGEST_WORD] for start in range(0, len(text), _LONGEST_WORD))
 
 
 def _clean(block: Block) -> str:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
 MODEL = "en_core_web_sm"
 _READ = 2000
@@ -80,8 +81,15 @@ def install() -> None:
     """
     # spaCy imports torch only to know its version: without it a parsing process starts in half the time and memory.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    ruled = importlib.util.find_spec(MODEL) is None
+    # Without its model spaCy is never asked anything, and importing it is a third of the start of a parsing process.
+    stand_in = ruled and "spacy" not in sys.modules
+    if stand_in:
+        sys.modules["spacy"] = ModuleType("spacy")
     from unstructured.nlp import tokenize
 
-    if importlib.util.find_spec(MODEL) is None:
+    if stand_in:
+        del sys.modules["spacy"]
+    if ruled:
         tagger = RuleTagger()
         tokenize._get_nlp = lambda: tagger  # type: ignore[assignment]

@@ -1,6 +1,6 @@
-"""A folder of documents: what is in it, and the bytes of one file, whatever happens to the folder meanwhile.
+"""The bytes of one file of a folder of documents, whatever happens to the folder meanwhile.
 
-Listing only looks at directory entries. Reading opens every component of a path relative to its parent without
+Reading opens every component of a path relative to its parent without
 following links, so that nothing outside the root is ever opened, even when a folder is swapped between two calls.
 """
 
@@ -9,22 +9,15 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rag_assets.documents.names import (
-    SUPPORTED,
-    display_uri,
-    is_ignored_file,
-    is_ignored_folder,
-    pattern_matcher,
-    suffix_of,
-)
-from rag_assets.errors import ConfigurationError, RagAssetsError, UnparsableDocument
+from rag_assets.documents.listing import is_inside, special_kind
+from rag_assets.documents.names import display_uri
+from rag_assets.errors import RagAssetsError, UnparsableDocument
 from rag_assets.fingerprint import hash_bytes
-from rag_assets.models import Listing, SkippedFile, SourceFile
 
 _T = TypeVar("_T")
 _TRIES = 3
@@ -51,129 +44,6 @@ class FileContent:
     """Bytes."""
     mtime_ns: int
     """Modification time, nanoseconds since the epoch."""
-
-
-def list_folder(root: Path, exclude: Sequence[str] = ()) -> Listing:
-    """Everything below ``root``, sorted by the bytes of its path. Looks at directory entries only; reads no file.
-
-    Args:
-        root: the folder.
-        exclude: fnmatch patterns against the uri (``*`` crosses ``/``); what matches is left out without a word.
-
-    Raises:
-        ConfigurationError: ``root`` is missing, not a folder, or can't be listed.
-    """
-    top = os.path.realpath(os.fsencode(root))
-    try:
-        os.scandir(top).close()
-    except FileNotFoundError:
-        raise ConfigurationError(f"The source {root} does not exist. Create it, or correct `source`.") from None
-    except NotADirectoryError:
-        raise ConfigurationError(f"The source {root} is not a folder. Name the folder that holds the files.") from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"The source {root} can't be listed: {error.strerror}. Grant this user read access to it."
-        ) from None
-    return _Walk(top, exclude).listing()
-
-
-class _Walk:
-    """One depth-first walk; iterative, so that the depth of the tree does not matter."""
-
-    def __init__(self, top: bytes, exclude: Sequence[str]) -> None:
-        self.top = top
-        self.excluded = pattern_matcher(exclude)
-        self.files: list[SourceFile] = []
-        self.skipped: list[SkippedFile] = []
-        self.complete = True
-        self.pending: list[bytes] = [b""]
-        self.unsupported: dict[str, str] = {}
-
-    def listing(self) -> Listing:
-        while self.pending:
-            folder = self.pending.pop()
-            try:
-                with os.scandir(os.path.join(self.top, folder)) as entries:
-                    for entry in entries:
-                        self.visit(os.path.join(folder, entry.name), entry)
-            except OSError as error:
-                # Even a folder that has just vanished leaves the listing incomplete: the next one will tell.
-                self.complete = False
-                self.skip(folder, f"the folder can't be listed: {error.strerror}", unreadable=True)
-        self.files.sort(key=lambda file: file.path)
-        self.skipped.sort(key=lambda file: file.path)
-        return Listing(tuple(self.files), tuple(self.skipped), self.complete)
-
-    def skip(self, path: bytes, reason: str, *, unreadable: bool = False) -> None:
-        self.skipped.append(SkippedFile(path, display_uri(path), reason, unreadable))
-
-    def visit(self, path: bytes, entry: os.DirEntry[bytes]) -> None:
-        if entry.is_dir(follow_symlinks=False):
-            uri = display_uri(path)
-            if not is_ignored_folder(entry.name) and not self.excluded(uri) and not self.excluded(uri + "/"):
-                self.pending.append(path)
-            return
-        if is_ignored_file(entry.name):
-            return
-        uri = display_uri(path)
-        if self.excluded(uri):
-            return
-        try:
-            found = self.status(path, entry)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self.skip(path, f"can't be looked at: {error.strerror}", unreadable=True)
-            return
-        if isinstance(found, str):
-            self.skip(path, found)
-        else:
-            self.files.append(SourceFile(path, uri, found.st_size, found.st_mtime_ns))
-
-    def status(self, path: bytes, entry: os.DirEntry[bytes]) -> os.stat_result | str:
-        """The status of a regular, supported file, or the reason why this is not one."""
-        if entry.is_symlink():
-            return self.link_status(path, entry)
-        if not entry.is_file(follow_symlinks=False):
-            return _special(entry.stat(follow_symlinks=False).st_mode)
-        return self.unsupported_reason(entry.name) or entry.stat(follow_symlinks=False)
-
-    def link_status(self, path: bytes, entry: os.DirEntry[bytes]) -> os.stat_result | str:
-        target = os.path.realpath(os.path.join(self.top, path))
-        if not _is_inside(self.top, target):
-            return "is a symbolic link to something outside the source"
-        try:
-            found = os.stat(target)
-        except FileNotFoundError:
-            return "is a symbolic link to something that does not exist"
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return "is a symbolic link to itself"
-            raise
-        if stat.S_ISDIR(found.st_mode):
-            return "is a symbolic link to a folder (folders are not followed)"
-        if not stat.S_ISREG(found.st_mode):
-            return _special(found.st_mode)
-        return self.unsupported_reason(entry.name) or found
-
-    def unsupported_reason(self, name: bytes) -> str | None:
-        suffix = suffix_of(name)
-        if suffix in SUPPORTED:
-            return None
-        if suffix not in self.unsupported:
-            what = f"{display_uri(suffix.encode())} files are" if suffix else "a file without an extension is"
-            self.unsupported[suffix] = f"{what} not supported (supported: {', '.join(sorted(SUPPORTED))})"
-        return self.unsupported[suffix]
-
-
-def _special(mode: int) -> str:
-    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
-    name = next((name for test, name in kinds if test(mode)), "a device")
-    return f"is {name}, not a regular file"
-
-
-def _is_inside(top: bytes, path: bytes) -> bool:
-    return os.path.commonpath([top, path]) == top
 
 
 def read_file(root: Path, path: bytes, max_bytes: int) -> FileContent:
@@ -228,7 +98,7 @@ def _stable(root: Path, path: bytes, read: Callable[[int, int], tuple[_T, int]])
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
-                raise FileUnreadable(f"{uri} {_special(before.st_mode)}. Replace it by a file, or exclude it.")
+                raise FileUnreadable(f"{uri} {special_kind(before.st_mode)}. Replace it by a file, or exclude it.")
             value, length = read(descriptor, before.st_size)
             after = os.fstat(descriptor)
         except OSError as error:
@@ -267,7 +137,7 @@ def _open_inside(root: Path, path: bytes) -> int:
 def _open_link(top: bytes, path: bytes) -> int:
     uri = display_uri(path)
     target = os.path.realpath(os.path.join(top, path))
-    if not _is_inside(top, target):
+    if not is_inside(top, target):
         raise FileUnreadable(f"{uri} leads outside the source. Copy the file into the source, or exclude it.")
     anchor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

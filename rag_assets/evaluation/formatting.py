@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,11 +30,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|#~$])")
 
 
+@cache
 def html_environment() -> Environment:
     """Templates in which every value is escaped."""
     return _environment(autoescape=True, finalize=_printable)
 
 
+@cache
 def markdown_environment() -> Environment:
     """Templates in which every value is escaped, but for the code spans of the ``code`` filter."""
     return _environment(autoescape=False, finalize=_markdown)

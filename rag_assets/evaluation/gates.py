@@ -46,8 +46,9 @@ def structural_checks(found: Integrity) -> list[Check]:
             1.0,
             f"The index holds {found.rows:,} chunks." if found.rows else "The index holds no chunk at all.",
         ),
-        zero("complete", found.missing + found.stale_documents, "Every planned chunk is in the index.",
-             f"{found.missing} chunks are missing and {found.stale_documents} documents are out of date."),
+        zero("complete", found.missing + found.stale_documents + found.lost_chunks, "Every planned chunk is in the index.",
+             f"{found.missing} chunks are missing, {found.stale_documents} documents are out of date and "
+             f"{found.lost_chunks} have lost chunks."),
         zero("nothing_extra", found.extra, "No chunk is in the index that should not be.",
              f"{found.extra} rows belong to no chunk."),
         zero("contents", found.wrong, "Every row has its chunk's text and vector.",

@@ -30,10 +30,11 @@ def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:
     """Measure retrieval of the target generation and judge it; a failed one is refused, with its report written."""
     generation = existing_target(runtime, collection)
     questions = runtime.settings.collection(collection).questions
+    live = runtime.live(collection)
     command = f"rag-assets evaluate --collection {collection}"
     result = runner.evaluate_retrieval(runtime, generation, questions, command=command)
     result = gates.judge(runtime, generation, result)
-    run_id = store.save(runtime, generation, result)
+    run_id = store.save(runtime, generation, result, judged_beside=live.id if live else None)
     if result.verdict == "pass":
         promotion.ready(runtime, generation)
     else:
@@ -64,15 +65,15 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
     generation = existing_target(runtime, collection)
     if generation.is_live:
         return Promotion(generation, generation, changed=False)
-    _, result = store.latest(runtime, generation)
+    run_id, result = store.latest(runtime, generation)
     if result.fingerprint.get("corpus") != contents(runtime, generation):
         raise GateRefused(
             f"{generation.name} changed since it was evaluated. Materialize `retrieval_evaluation` again."
         )
     live = runtime.live(collection)
-    if result.previous is not None and (live is None or live.name != result.previous.generation):
+    if store.judged_beside(runtime, run_id) != (live.id if live else None):
         raise GateRefused(
-            f"{generation.name} was compared with {result.previous.generation}, which is not live any more. "
+            f"{generation.name} was judged beside another index than {live.name if live else 'none'}, which is live now. "
             "Materialize `retrieval_evaluation` again."
         )
     failed = [check.text for check in gates.structural_checks(inspect(runtime, generation)) if check.passed is False]

@@ -18,8 +18,12 @@ def save(
     *,
     run_id: int | None = None,
     report: Path | None = None,
+    judged_beside: int | None = None,
 ) -> int:
-    """Write an evaluation, or rewrite the one with ``run_id``; returns its id."""
+    """Write an evaluation, or rewrite the one with ``run_id``; returns its id.
+
+    ``judged_beside`` is the id of what was live when it was judged; it is kept when an evaluation is rewritten.
+    """
     data = to_json(result, str(report) if report else None)
     with runtime.database.transaction() as connection:
         if run_id is not None:
@@ -29,8 +33,8 @@ def save(
             )
             return run_id
         row = connection.execute(
-            "INSERT INTO evaluation_run (collection, generation_id, subject_hash, verdict, result, report)"
-            " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            "INSERT INTO evaluation_run (collection, generation_id, subject_hash, verdict, result, report, judged_beside)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
             (
                 generation.collection,
                 generation.id,
@@ -38,6 +42,7 @@ def save(
                 result.verdict,
                 Jsonb(data),
                 str(report) if report else None,
+                judged_beside,
             ),
         ).fetchone()
     assert row is not None
@@ -107,6 +112,13 @@ def history(runtime: Runtime, result: EvaluationResult, limit: int) -> list[Eval
             (result.collection, result.fingerprint.get("questions"), limit),
         ).fetchall()
     return [from_json(row[0]) for row in reversed(rows)]
+
+
+def judged_beside(runtime: Runtime, run_id: int) -> int | None:
+    """The id of the generation that was live when an evaluation was made; None: nothing was."""
+    with runtime.database.transaction() as connection:
+        row = connection.execute("SELECT judged_beside FROM evaluation_run WHERE id = %s", (run_id,)).fetchone()
+    return row[0] if row else None
 
 
 def subject_hash(result: EvaluationResult) -> str:

@@ -66,6 +66,7 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
     counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": len(stale)}
     done, cut = 0, _cut(runtime, recipe, stale)
     while batch := list(islice(cut, BATCH)):
+        failpoint("chunks.cut")
         with runtime.database.transaction() as connection:
             lease = ledger.spend_lease(connection, lease)
             for doc_id, document_hash, chunks in batch:
@@ -120,8 +121,9 @@ def _replace(
     counts["unchanged"] += len(before & after)
     connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id))
     connection.execute(
-        "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash) VALUES (%s, %s, %s, %s, %s)",
-        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash),
+        "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash, chunks)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash, len(chunks)),
     )
     _copy(connection, chunker_fp, chunks)
 

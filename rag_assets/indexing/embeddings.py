@@ -129,12 +129,22 @@ def checked(vectors: npt.NDArray[np.float32], expected: int, embedder: Embedder)
     return vectors
 
 
+# Whoever deletes one of these chunks waits, and sees the vector; a chunk that is being deleted counts as gone.
+_STILL_WANTED = """
+    SELECT wanted.text_hash FROM unnest(%s::text[]) AS wanted (text_hash) CROSS JOIN LATERAL (
+        SELECT 1 FROM chunk c WHERE c.text_hash = wanted.text_hash LIMIT 1 FOR KEY SHARE SKIP LOCKED) held
+"""
+
+
 def _store(connection: Connection, embedder_fp: str, hashes: list[str], vectors: npt.NDArray[np.float32]) -> None:
+    """Write vectors, but none of a text that was forgotten while it was computed."""
+    wanted = {row[0] for row in connection.execute(_STILL_WANTED, (hashes,)).fetchall()}
     connection.execute("CREATE TEMP TABLE incoming (LIKE embedding) ON COMMIT DROP")
     with connection.cursor().copy("COPY incoming (embedder_fp, text_hash, vector) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["text", "text", "vector"])
         for digest, vector in zip(hashes, vectors, strict=True):
-            copy.write_row((embedder_fp, digest, vector))
+            if digest in wanted:
+                copy.write_row((embedder_fp, digest, vector))
     connection.execute("INSERT INTO embedding SELECT * FROM incoming ORDER BY text_hash ON CONFLICT DO NOTHING")
 
 

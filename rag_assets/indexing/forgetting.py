@@ -70,7 +70,7 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
             (doc_id, collection, document, content_hash),
         )
         evaluations, reports = _black_out(connection, collection, document)
-        events = black_out_history(connection, document)
+        events = black_out_history(connection, document, reports)
     for folder in reports:
         _delete_report(folder)
     with runtime.database.transaction(snapshot=True) as connection:

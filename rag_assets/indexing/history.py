@@ -1,10 +1,13 @@
 """What Dagster's history shows of a document – sample rows on asset pages – and how it is blacked out.
 
 Dagster keeps events as JSON in its own tables, which live in the schema ``dagster`` of the project's database. It has no
-interface for changing one, so the tables are changed; every string beside a forgotten document's name is replaced.
+interface for changing one, so the tables are changed: every string beside a forgotten document's name is replaced, and so
+is the Markdown of every report that quotes it.
 """
 
 import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from psycopg import sql
@@ -20,8 +23,11 @@ _PLACES = (
 )
 
 
-def black_out_history(connection: Connection, document: str) -> int:
-    """Replace what Dagster's history says of a document; returns how many records were changed."""
+def black_out_history(connection: Connection, document: str, reports: Iterable[Path] = ()) -> int:
+    """Replace what Dagster's history says of a document; returns how many records were changed.
+
+    ``reports`` are the folders of the evaluation reports that quote it: their summaries stand in the history, too.
+    """
     changed = 0
     for table, key, column in _PLACES:
         if connection.execute("SELECT to_regclass(%s)", (f"dagster.{table}",)).fetchone() == (None,):
@@ -31,16 +37,25 @@ def black_out_history(connection: Connection, document: str) -> int:
             "key": sql.Identifier(key),
             "column": sql.Identifier(column),
         }
-        select = sql.SQL("SELECT {key}, {column}::text FROM {table} WHERE strpos({column}::text, %s) > 0").format(
-            **names
-        )
-        update = sql.SQL("UPDATE {table} SET {column} = %s WHERE {key} = %s").format(**names)
-        # Dagster writes JSON in ASCII.
-        for row_id, text in connection.execute(select, (json.dumps(document)[1:-1],)).fetchall():
-            value = json.loads(text)
-            if _black_out(value, document):
-                connection.execute(update, (json.dumps(value), row_id))
-                changed += 1
+        changed += _rewrite(connection, names, document, lambda value: _black_out(value, document))
+        for folder in reports:
+            changed += _rewrite(connection, names, str(folder), _black_out_markdown)
+    return changed
+
+
+def _rewrite(
+    connection: Connection, names: dict[str, sql.Identifier], text: str, black_out: Callable[[Any], bool]
+) -> int:
+    """Apply ``black_out`` to the records that have ``text`` anywhere; returns how many it changed."""
+    select = sql.SQL("SELECT {key}, {column}::text FROM {table} WHERE strpos({column}::text, %s) > 0").format(**names)
+    update = sql.SQL("UPDATE {table} SET {column} = %s WHERE {key} = %s").format(**names)
+    changed = 0
+    # Dagster writes JSON in ASCII.
+    for row_id, record in connection.execute(select, (json.dumps(text)[1:-1],)).fetchall():
+        value = json.loads(record)
+        if black_out(value):
+            connection.execute(update, (json.dumps(value), row_id))
+            changed += 1
     return changed
 
 
@@ -54,3 +69,15 @@ def _black_out(value: Any, document: str) -> bool:
         value.update({key: FORGOTTEN for key, item in value.items() if isinstance(item, str)})
         return True
     return sum(_black_out(item, document) for item in value.values()) > 0
+
+
+def _black_out_markdown(value: Any) -> bool:
+    """Replace every Markdown text; returns whether there was any."""
+    if isinstance(value, list):
+        return sum(_black_out_markdown(item) for item in value) > 0
+    if not isinstance(value, dict):
+        return False
+    if isinstance(value.get("md_str"), str):
+        value["md_str"] = FORGOTTEN
+        return True
+    return sum(_black_out_markdown(item) for item in value.values()) > 0

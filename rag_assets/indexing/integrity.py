@@ -25,18 +25,28 @@ class Integrity:
     wrong: int
     """Rows whose text, vector or payload is not the chunk's and its document's."""
     stale_documents: int
-    """Documents whose current version is not in the generation."""
+    """Documents whose current version is not in the generation, or is not cut, or whose parsed form is gone."""
     unreachable: int
     """Rows that a search for their own vector does not find."""
     looked_up: int
     """Rows that were looked up for that."""
+    lost_chunks: int = 0
+    """Documents that have not the chunks they were cut into."""
     lexical: int = 0
     """Rows that have no posting lists, or other ones than their text gives, and posting lists that have no row."""
 
     @property
     def faults(self) -> int:
         """All of them together."""
-        return self.missing + self.extra + self.wrong + self.stale_documents + self.unreachable + self.lexical
+        return (
+            self.missing
+            + self.extra
+            + self.wrong
+            + self.stale_documents
+            + self.unreachable
+            + self.lost_chunks
+            + self.lexical
+        )
 
 
 _MISSING = """
@@ -60,8 +70,18 @@ _WRONG = """
        OR (d.doc_id IS NOT NULL AND e.payload <> {payload})
 """
 _STALE = """
-    SELECT count(*) FROM document d LEFT JOIN indexed i ON i.doc_id = d.doc_id AND i.generation_id = %(generation)s
-    WHERE d.collection = %(collection)s AND d.document_hash IS DISTINCT FROM i.document_hash
+    SELECT count(*) FROM source_file s
+    LEFT JOIN document d USING (doc_id)
+    LEFT JOIN indexed i ON i.doc_id = s.doc_id AND i.generation_id = %(generation)s
+    LEFT JOIN chunked k ON k.doc_id = s.doc_id AND k.chunker_fp = %(chunker)s
+    WHERE s.collection = %(collection)s AND s.state = 'parsed'
+      AND (d.doc_id IS NULL OR d.document_hash IS DISTINCT FROM i.document_hash
+           OR d.document_hash IS DISTINCT FROM k.document_hash)
+"""
+LOST_CHUNKS = """
+    SELECT k.doc_id FROM chunked k
+    WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.chunks IS NOT NULL
+      AND k.chunks <> (SELECT count(*) FROM chunk c WHERE c.chunker_fp = k.chunker_fp AND c.doc_id = k.doc_id)
 """
 _UNREACHABLE = """
     SELECT count(*), count(*) FILTER (WHERE NOT found) FROM (
@@ -96,7 +116,8 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
 
         rows = pgvector.count(connection, generation)
         missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
+        lost = len(connection.execute(LOST_CHUNKS, parameters).fetchall())
         connection.execute("SET LOCAL hnsw.ef_search = 100")
         looked_up, unreachable = count(_UNREACHABLE)
         lexical = lexical_integrity.faults(connection, generation)
-    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lexical)
+    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lost, lexical)

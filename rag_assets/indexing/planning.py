@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
+from rag_assets.documents.listing import list_folder
 from rag_assets.documents.names import is_excluded
-from rag_assets.documents.source import FileGone, FileUnreadable, hash_file, list_folder
+from rag_assets.documents.source import FileGone, FileUnreadable, hash_file
 from rag_assets.errors import ConfigurationError, GateRefused, UnparsableDocument
 from rag_assets.fingerprint import document_id
 from rag_assets.models import Listing, SkippedFile, SourceFile
@@ -165,7 +166,7 @@ def _have(runtime: Runtime, collection: str, *, only_live: bool) -> Have:
     """What exists; a document is pending if the wanted index or the live one does not hold its present version."""
     judged = [live] if only_live and (live := runtime.live(collection)) else runtime.followed(collection)
     generations: list[tuple[str, Generation | None]] = [(live.key.chunker_fp, live) for live in judged]
-    if not only_live:
+    if not only_live or not generations:
         generations.insert(0, (runtime.key(collection).chunker_fp, runtime.target(collection)))
     with runtime.database.transaction(snapshot=True) as connection:
         found = [

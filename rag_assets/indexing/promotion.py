@@ -52,6 +52,20 @@ def refuse(runtime: Runtime, generation: Generation, reason: str) -> None:
         generations.set_state(connection, generation.id, "refused", reason)
 
 
+def reinstate(runtime: Runtime, collection: str) -> Generation | None:
+    """Let a rebuild that was rolled back be built on and judged again, for a person asked for it; returns it.
+
+    None: there is none beside a live index of the same key. What changed meanwhile is a sync's work.
+    """
+    with runtime.database.transaction() as connection:
+        live = generations.live(connection, collection)
+        for generation in generations.all_generations(connection, collection) if live else ():
+            if live and generation.state == "withdrawn" and generation.key == live.key == runtime.key(collection):
+                generations.reinstate(connection, generation.id)
+                return generations.by_id(connection, generation.id)
+    return None
+
+
 def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
     """Make the generation that was live before the present one live again.
 
@@ -75,6 +89,11 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         target = generations.by_id(connection, row[0])
         generations.promote(connection, target, who=who, reason=f"rollback from {live.name}")
         failpoint("rollback.flipped")
+        # Of one key there is one unfinished generation: what was to replace the one that goes is of no use now.
+        for other in generations.all_generations(connection, collection):
+            if other.key == live.key and other.state in ("building", "ready", "refused"):
+                lexical.drop(connection, other)
+                pgvector.drop(connection, other)
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
         return Promotion(generations.by_id(connection, target.id), live, changed=True)
 

@@ -32,6 +32,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
 
     Written in small transactions, for each document's row says which version it is of: what a killed run had written is
     not done again. A file that vanishes or becomes unreadable meanwhile is left as it was; the next plan judges it again.
+    One that was forgotten since the plan was made is not written, also under another name.
 
     Raises:
         Superseded: another run wrote the shard meanwhile; what was not written yet is dropped.
@@ -44,10 +45,13 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
     done, parsed = 0, _parse(runtime, collection, work)
     while batch := list(islice(parsed, BATCH)):
+        failpoint("raw_documents.parsed")
         with runtime.database.transaction() as connection:
             lease = ledger.spend_lease(connection, lease)
+            # The plan may be older than the lease, which therefore fences off no earlier `forget`.
+            forgotten = ledger.forgotten(connection, collection)
             for change, content, outcome in batch:
-                if content is not None:
+                if content is not None and not {change.doc_id, change.previous_doc_id} & forgotten.keys():
                     counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
                     counts["bytes"] += content.size
                     _write(connection, runtime, collection, change, content, outcome, counts)
@@ -55,6 +59,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
         done += len(batch)
         runtime.progress("parse", done, len(work))
     gone = _really_gone(runtime, collection, plan, shard)
+    failpoint("raw_documents.looked")
     with runtime.database.transaction() as connection:
         if gone:
             ledger.spend_lease(connection, lease)

@@ -12,8 +12,10 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.failpoints import failpoint
+from rag_assets.fingerprint import shard_of
+from rag_assets.indexing import chunks, embeddings, index_entries
 from rag_assets.indexing.embeddings import embed_lost
-from rag_assets.indexing.integrity import Integrity, inspect
+from rag_assets.indexing.integrity import LOST_CHUNKS, Integrity, inspect
 from rag_assets.runtime import Runtime
 from rag_assets.stores import lexical, pgvector
 
@@ -62,22 +64,48 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
     """
     before = inspect(runtime, generation)
     repaired, rebuilt = 0, False
-    if before.missing or before.wrong:
+    if before.lost_chunks:
+        repaired += _cut_again(runtime, generation)
+        before_rewrite = inspect(runtime, generation)
+    else:
+        before_rewrite = before
+    if before_rewrite.missing or before_rewrite.wrong:
         embed_lost(runtime, generation.collection, runtime.recipe_of(generation))
-    if before.missing or before.extra or before.wrong:
+    if before_rewrite.missing or before_rewrite.extra or before_rewrite.wrong:
         with runtime.database.transaction() as connection:
-            repaired = _rewrite(connection, generation)
+            repaired += _rewrite(connection, generation)
     if before.unreachable:
         with runtime.database.transaction() as connection:
             pgvector.rebuild_index(connection, generation)
             generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
     after = inspect(runtime, generation) if before.faults else before
-    if after.lexical:
+    rebuilt_lexical = after.lexical > 0
+    if rebuilt_lexical:
         with runtime.database.transaction() as connection:
             lexical.rebuild(connection, generation)
         after = inspect(runtime, generation)
-    return Reconciliation(generation, before, after, repaired, rebuilt, bool(before.lexical))
+    return Reconciliation(generation, before, after, repaired, rebuilt, rebuilt_lexical)
+
+
+def _cut_again(runtime: Runtime, generation: Generation) -> int:
+    """Cut, embed and index the documents again whose chunks were lost; returns how many."""
+    collection, shards = generation.collection, runtime.settings.sync.shards
+    parameters = {"chunker": generation.key.chunker_fp, "collection": collection}
+    with runtime.database.transaction() as connection:
+        lost = [row[0] for row in connection.execute(LOST_CHUNKS, parameters).fetchall()]
+        connection.execute(
+            "DELETE FROM indexed i USING generation g WHERE g.id = i.generation_id AND g.chunker_fp = %s"
+            " AND i.doc_id = ANY(%s)",
+            (generation.key.chunker_fp, lost),
+        )
+        connection.execute(
+            "DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = ANY(%s)", (generation.key.chunker_fp, lost)
+        )
+    for shard in sorted({shard_of(doc_id, shards) for doc_id in lost}):
+        for stage in (chunks, embeddings, index_entries):
+            stage.materialize(runtime, collection, shard)
+    return len(lost)
 
 
 def _rewrite(connection: Connection, generation: Generation) -> int:

@@ -148,6 +148,10 @@ def build_index(connection: Connection, generation: Generation, settings: IndexS
     """Build the HNSW index if the generation has none; returns whether it did. Does not block readers of others."""
     if has_index(connection, generation):
         return False
+    # Two runs may want to build it; CREATE INDEX alone would let both begin, and fail the second.
+    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table(generation)))
+    if has_index(connection, generation):
+        return False
     connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
     connection.execute("SET LOCAL max_parallel_maintenance_workers = 2")
     connection.execute(

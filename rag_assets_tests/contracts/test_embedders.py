@@ -1,7 +1,6 @@
 """What every embedding backend promises, whatever it computes with."""
 
-import os
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +13,8 @@ TEXTS = ["The seal of the pump is worn.", "x", "", "Größe – naïve", "What t
 
 
 @pytest.fixture(scope="module", params=["openvino", "sentence-transformers"])
-def embedder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
-    # The folder the tests of the OpenVINO backend name: a conversion costs 8 s.
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "converted-models"
-        patch.setitem(os.environ, "RAG_MODEL_CACHE", str(folder))
-        yield build_embedder(EmbedderSettings(backend=request.param))
+def embedder(request: pytest.FixtureRequest, named_model_cache: Path) -> Embedder:
+    return build_embedder(EmbedderSettings(backend=request.param))
 
 
 def test_vectors_are_float32_of_unit_length_one_per_text(embedder: Embedder) -> None:

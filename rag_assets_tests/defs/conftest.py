@@ -1,4 +1,4 @@
-"""Fixtures of the driver, and runs of the project's own definitions in this process."""
+"""Runs of the project's own definitions in this process."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +11,7 @@ from rag_assets.definitions import build_definitions
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.partitions import shard_partition_key
 from rag_assets.defs.shard_assets import SHARD_JOB
-from rag_assets_tests.driving import OpenIndex, WarmRuntime, index, open_index, parsers
-
-__all__ = ["index", "open_index", "parsers"]
+from rag_assets_tests.driving import OpenIndex, WarmRuntime
 
 Quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

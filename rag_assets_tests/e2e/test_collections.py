@@ -7,8 +7,6 @@ import pytest
 
 from rag_assets_tests.e2e.commands import SETTINGS, CommandLine
 
-QUESTION = '{"id": "1", "question": "What do otters hold hands for?", "relevant": [{"document": "otters.txt"}]}\n'
-
 
 @pytest.fixture(scope="module")
 def command(installation: CommandLine) -> CommandLine:
@@ -36,8 +34,6 @@ def test_a_source_given_once_is_what_later_commands_are_about_wherever_they_run(
     assert elsewhere.run("sync", "--source", "mistyped").code == 2
     assert elsewhere.json("status")["collections"][0]["source"] == str(command.cwd / "rivers")
     assert _found(elsewhere) == ("default#1", ["otters.txt"])
-    (tmp_path / "questions.jsonl").write_text(QUESTION, encoding="utf-8")
-    assert elsewhere.json("evaluate", "--questions", "questions.jsonl")["retrieval"]["recall@10"]["value"] == 1.0
 
 
 def test_a_source_of_the_environment_is_not_remembered_for_another_collection(command: CommandLine) -> None:

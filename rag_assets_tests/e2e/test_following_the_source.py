@@ -1,4 +1,4 @@
-"""An index that follows its folder, driven as people do it: edit, sync, search; and the gates that hold it back."""
+"""An index driven as people do it: edit, sync, search, forget, reconcile, roll back; and the gates that hold it back."""
 
 from pathlib import Path
 
@@ -50,6 +50,30 @@ def test_a_sync_with_nothing_to_do_runs_nothing_and_embeds_nothing(command: Comm
     assert planned["reasons"] == []
 
 
+def test_a_forgotten_document_is_gone_everywhere_and_stays_out_until_it_is_let_back(command: CommandLine) -> None:
+    evidence = command.json("forget", "alpine.md")
+    assert evidence["removed"]["index_entry"] == evidence["removed"]["embedding"] == 1
+    assert set(evidence["left"].values()) == {0}
+    assert evidence["still_in_source"]
+    assert "alpine.md" not in {hit["document"] for hit in command.json("search", "marmots")["hits"]}
+    assert command.json("sync")["shards"] == []
+    quarantined = command.json("status")["collections"][0]["quarantined"]
+    reasons = {listed["document"]: listed["reason"] for listed in quarantined}
+    assert reasons.keys() == {"alpine.md", "bad.pdf"}
+    assert "forgotten" in reasons["alpine.md"]
+    assert command.json("forget", "alpine.md", "--undo")["allowed_again"]
+    assert command.json("sync")["documents"]["added"] == 1
+
+
+def test_what_is_in_order_is_reconciled_promoted_and_rolled_back_without_a_change(command: CommandLine) -> None:
+    assert command.json("reconcile")["before"]["rows"] == 5
+    assert command.json("promote") == {"live": "default#1", "changed": False}
+    assert command.run("rollback").code == 3
+    unknown = command.run("forget", "no-such.md")
+    assert unknown.code == 2
+    assert "no-such.md" in unknown.err
+
+
 def test_search_sees_an_edit_a_rename_a_deletion_and_an_addition_and_the_plan_foretold_them(
     command: CommandLine,
 ) -> None:
@@ -83,11 +107,8 @@ def test_search_sees_an_edit_a_rename_a_deletion_and_an_addition_and_the_plan_fo
 
 
 def test_a_vanished_folder_deletes_nothing_until_a_person_confirms_it(command: CommandLine) -> None:
-    kept = {}
     for name in ("harbour.txt", "theatre.txt", "galley.html"):
-        path = command.cwd / "documents" / name
-        kept[path] = path.read_bytes()
-        path.unlink()
+        (command.cwd / "documents" / name).unlink()
     refused = command.run("sync", "--json")
     assert refused.code == 3
     assert refused.json["exit_code"] == 3
@@ -97,9 +118,6 @@ def test_a_vanished_folder_deletes_nothing_until_a_person_confirms_it(command: C
     confirmed = command.json("sync", "--allow-mass-delete")
     assert confirmed["documents"]["removed"] == 3
     assert confirmed["chunks"]["total"] == 2
-    for path, data in kept.items():
-        path.write_bytes(data)
-    assert command.json("sync")["embeddings"] == {"computed": 0, "reused": 3}
 
 
 def test_another_folder_synced_by_mistake_is_refused_and_changes_nothing(command: CommandLine, tmp_path: Path) -> None:
@@ -115,18 +133,26 @@ def test_a_model_that_can_not_be_reached_is_a_failure_that_names_it(command: Com
     failed = command.run("ask", "When do marmots whistle?", "--json")
     assert (failed.code, failed.json["exit_code"]) == (1, 1)
     assert "127.0.0.1:9" in failed.json["error"]
-    _configure(command, '[answers]\nmodels = "models.yaml"\nmodel = "unknown"\n')
-    found = command.run("doctor", "--json")
-    assert found.code == 1
-    (broken,) = [row for row in found.json["findings"] if row["state"] == "broken"]
-    assert broken["name"] == "answering model"
-    assert "Known: dead" in broken["text"]
+
+
+def test_a_file_in_quarantine_is_retried_and_garbage_is_collected(command: CommandLine) -> None:
+    folder = command.cwd / "documents"
+    (folder / "blank.md").write_text("", encoding="utf-8")
+    (folder / "short-lived.md").write_text("# Lived\n\nA mayfly lives for one day.\n", encoding="utf-8")
+    command.succeed("sync")
+    (folder / "short-lived.md").unlink()
+    again = command.json("retry", "blank.md")
+    assert (again["retried"], again["documents"]["removed"]) == (["blank.md"], 1)
+    collected = command.json("gc")
+    assert collected["generations"] == []
+    assert collected["vectors"] >= 1
+    assert command.json("gc") == {"generations": [], "chunks": 0, "vectors": 0}
 
 
 def test_an_evaluation_that_misses_a_floor_ends_with_3_and_says_which(command: CommandLine) -> None:
     (command.cwd / "questions.jsonl").write_text(QUESTION, encoding="utf-8")
     _configure(command, "[gates]\nsearch_p95_seconds = 0.0000001\n")
-    failed = command.run("evaluate", "--questions", command.cwd / "questions.jsonl", "--json")
+    failed = command.run("evaluate", "--questions", "questions.jsonl", "--json")
     assert failed.code == 3
     assert failed.json["verdict"] == "fail"
     assert "the budget is 0 ms" in " ".join(failed.json["reasons"])

@@ -178,6 +178,20 @@ def test_content_that_changed_and_came_back_is_embedded_once(index: WarmRuntime,
     assert live_rows(index) == before
 
 
+def test_a_document_that_was_deleted_and_came_back_is_embedded_once(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    text = (source / "d04.md").read_text()
+    run(index)
+    before = live_rows(index)
+    (source / "d04.md").unlink()
+    assert run(index).documents["removed"] == 1
+    index.embedded.clear()
+    write(source, "d04.md", text)
+    assert run(index).embeddings == {"computed": 0, "reused": 1}
+    assert index.embedded == []
+    assert live_rows(index) == before
+
+
 def test_a_touched_file_costs_a_hash_and_nothing_else(index: WarmRuntime, source: Path) -> None:
     corpus(source)
     run(index)

@@ -6,7 +6,19 @@ import pytest
 
 from rag_assets.evaluation import gates
 from rag_assets.indexing.integrity import Integrity, inspect
-from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run, write
+from rag_assets.indexing.reconcile import reconcile
+from rag_assets_tests.driving import (
+    OpenIndex,
+    WarmRuntime,
+    corpus,
+    live,
+    live_rows,
+    planned,
+    query,
+    run,
+    wanted_rows,
+    write,
+)
 
 FIRST = "(SELECT min(chunk_id) FROM index_entry)"
 
@@ -42,6 +54,12 @@ DAMAGE = {
         "stale_documents",
         "complete",
     ),
+    "a lost parsed form": (
+        "DELETE FROM document WHERE doc_id = (SELECT min(doc_id) FROM document)",
+        "stale_documents",
+        "complete",
+    ),
+    "lost chunks": ("DELETE FROM chunk WHERE chunk_id = (SELECT min(chunk_id) FROM chunk)", "lost_chunks", "complete"),
     "a document never indexed": (
         "DELETE FROM indexed WHERE doc_id = (SELECT min(doc_id) FROM document)",
         "stale_documents",
@@ -115,3 +133,32 @@ def test_the_rows_of_another_generation_are_not_inspected(open_index: OpenIndex,
     run(index)
     query(index, "DELETE FROM index_entry WHERE generation_id <> %s", live(index).id)
     assert inspect(index, live(index)).faults == 0
+
+
+def test_chunks_and_rows_that_were_both_deleted_are_cut_embedded_and_indexed_again(
+    index: WarmRuntime, source: Path
+) -> None:
+    corpus(source)
+    run(index)
+    before = live_rows(index)
+    lost = "SELECT chunk_id FROM chunk ORDER BY chunk_id LIMIT 5"
+    query(index, f"DELETE FROM index_entry WHERE chunk_id IN ({lost})")
+    query(index, f"DELETE FROM chunk WHERE chunk_id IN ({lost})")
+    assert inspect(index, live(index)).faults > 0
+    found = reconcile(index, live(index))
+    assert found.before.lost_chunks > 0
+    assert found.after.faults == 0
+    assert live_rows(index) == before == wanted_rows(index, source)
+
+
+def test_a_document_whose_parsed_form_was_deleted_is_read_again(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    run(index)
+    before = live_rows(index)
+    query(index, "DELETE FROM document WHERE doc_id = (SELECT min(doc_id) FROM document)")
+    (change,) = planned(index).changes
+    assert change.reason == "its parsed form was lost"
+    report = run(index)
+    assert report.embeddings["computed"] == 0
+    assert live_rows(index) == before
+    assert planned(index).is_empty

@@ -13,7 +13,7 @@ from rag_assets.documents.normalise import decode_text, normalise_text
 
 _CLASSIFIED_CHARACTERS = 1_000_000
 """Above this, paragraphs are not told apart: classifying takes a second per MB, and such files are data or logs."""
-_UNCLASSIFIED = re.compile(r"\S{3000}")
+_UNCLASSIFIED = re.compile(r"(?<!\S)\S{3000}")
 """Patterns of unstructured take time with the square of the length of a word: 900 KB without a space take minutes."""
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _TITLE_CHARACTERS = 80

@@ -1,10 +1,13 @@
-"""A pool on a fresh database."""
+"""A pool on a fresh database, and homes of embedded servers."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from rag_assets.database.pool import Database
+from rag_assets_tests.unit.database.homes import home, new_home, template
+
+__all__ = ["home", "new_home", "template"]
 
 
 @pytest.fixture

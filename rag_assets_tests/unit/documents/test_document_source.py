@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rag_assets.documents import source
-from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, list_folder, read_file
+from rag_assets.documents.listing import list_folder
+from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, read_file
 from rag_assets.errors import ConfigurationError, UnparsableDocument
 from rag_assets.fingerprint import document_id, hash_bytes
 from rag_assets.models import Listing

@@ -31,7 +31,7 @@ def canary_server() -> Iterator[tuple[str, list[str]]]:
             """Keep the output of the tests quiet."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
@@ -173,7 +173,7 @@ def test_a_lone_nul_or_bad_byte_is_replaced_and_not_fatal(parse: Parse) -> None:
     )
 
 
-@pytest.mark.parametrize("data", [(b"a" * 9_000 + b" ") * 100, b"a1@b." * 180_000, b"1-" * 450_000, b"x" * 9_000_000])
+@pytest.mark.parametrize("data", [(b"a" * 9_000 + b" ") * 1000, b"a1@b." * 180_000, b"1-" * 450_000, b"x" * 9_000_000])
 def test_text_of_very_long_words_is_parsed_within_the_limits(parse: Parse, data: bytes) -> None:
     document = parse("a.txt", data)
     assert len(document.text) >= len(data.strip())

@@ -1,7 +1,5 @@
-"""One folder of converted models, and one small model, for the whole session: a conversion costs 8 s."""
+"""One small model for the whole session."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,15 +7,6 @@ import pytest
 from rag_assets_tests.unit.embedding.models import make_model
 
 PROMPTS = {"query": "query: what about ", "document": "a passage on "}
-
-
-@pytest.fixture(scope="session")
-def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """``RAG_MODEL_CACHE`` of this process and its children; the contract tests name the same folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "converted-models"
-        patch.setitem(os.environ, "RAG_MODEL_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture(scope="session")

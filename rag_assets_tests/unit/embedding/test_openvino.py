@@ -42,7 +42,7 @@ def embedders(
     return OpenVinoEmbedder(settings), SentenceTransformersEmbedder(settings)
 
 
-@pytest.mark.usefixtures("model_cache")
+@pytest.mark.usefixtures("named_model_cache")
 class TestVectors:
     @pytest.mark.parametrize(("dtype", "floor"), [("float32", 0.99999), ("bfloat16", 0.999)])
     def test_they_are_those_of_sentence_transformers_in_float32(self, dtype: str, floor: float) -> None:
@@ -108,7 +108,7 @@ class TestVectors:
         assert ours.dimension == theirs.dimension == 64
 
 
-@pytest.mark.usefixtures("model_cache")
+@pytest.mark.usefixtures("named_model_cache")
 class TestProcesses:
     def test_a_new_process_with_a_warm_cache_imports_no_pytorch_and_agrees_on_the_fingerprint(self) -> None:
         embedder = embedders()[0]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,20 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own: models in the session's are mapped into other test processes, and may not be damaged."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("own-cache")
+        patch.setenv("RAG_MODEL_CACHE", str(folder))
+        yield folder
+
+
 def converted(folder: Path) -> Path:
     return converted_model(folder, model_files.files_hash(folder), "tiny")
 
 
-def test_two_processes_that_convert_at_once_both_get_the_same_sound_model(empty_cache: Path, tiny: Path) -> None:
+def test_two_processes_that_convert_at_once_both_get_the_same_sound_model(own_cache: Path, tiny: Path) -> None:
     command = [sys.executable, "-c", CONVERT, str(tiny)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = {process.communicate(timeout=120)[0].strip() for process in processes}
@@ -40,12 +50,10 @@ def test_two_processes_that_convert_at_once_both_get_the_same_sound_model(empty_
     assert [process.returncode for process in processes] == [0, 0]
     assert len(said) == 1
     assert Path(said.pop()) == converted(tiny)
-    assert [path.name for path in (empty_cache / "openvino").iterdir() if path.is_dir()] == [
-        converted(tiny).parent.name
-    ]
+    assert [path.name for path in (own_cache / "openvino").iterdir() if path.is_dir()] == [converted(tiny).parent.name]
 
 
-@pytest.mark.usefixtures("model_cache")
+@pytest.mark.usefixtures("own_cache")
 def test_a_damaged_model_is_converted_again_and_a_sound_one_is_not(tiny: Path) -> None:
     xml = converted(tiny)
     weights = xml.with_suffix(".bin")

@@ -1,0 +1,67 @@
+"""A process that is frozen in the middle of its work and goes on when the world has moved: it writes nothing that is old."""
+
+import pytest
+
+from rag_assets_tests.faults.campaign import Profile, attempt_all, profiles
+from rag_assets_tests.faults.judging import Findings
+from rag_assets_tests.faults.scenarios import SCENARIOS
+from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
+from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Preparations, Trial, freeze
+
+LANES = 20
+"""Frozen side by side: nearly all of a trial is waiting."""
+STRIDE = 6
+"""The long profile freezes at every sixth transaction; a freeze takes half a minute."""
+
+FORGETTING = (
+    "raw_documents.parsed",
+    "chunks.cut",
+    "embeddings.computed",
+    "embeddings.written",
+    "index_entries.applied",
+)
+STALE = ("raw_documents.parsed", "raw_documents.looked", "chunks.cut")
+"""Here a process holds, outside any transaction, what it has read and not yet written."""
+
+
+def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
+    """Quick: every failpoint in one scenario. Long: every failpoint, at every passing, in every scenario."""
+    if not profile.is_long:
+        names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
+        trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
+        inside = [name for name in names if name not in (*STALE, "embeddings.computed")]
+        trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in inside]
+        trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9,)]
+        trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
+        trials += [Trial("chunking", "chunks.cut", FORGET_MEANWHILE, 3)]
+        trials += [Trial("chunking", name, "stop", 2) for name in STALE]
+        trials += [Trial("resharding", name, "stop", number) for name in STALE[:2] for number in (1, 2)]
+        return [
+            *trials,
+            Trial("forget", "transaction.commit", "stop"),
+            Trial("model", "transaction.commit", "stop", 60),
+        ]
+    forgetting = [
+        Trial("chunking", name, FORGET_MEANWHILE, number)
+        for name in FORGETTING
+        for number in range(1, prepared("chunking").passed[name] + 1)
+    ]
+    return forgetting + [
+        Trial(scenario, name, action, number)
+        for action in ("stop", GO_ON_MEANWHILE)
+        for scenario in SCENARIOS
+        for name, passed in sorted(prepared(scenario).passed.items())
+        for number in range(1, passed + 1, STRIDE if name in EVERYWHERE else 1)
+    ]
+
+
+@profiles
+def test_a_frozen_process_that_goes_on_writes_nothing_old(
+    profile: Profile, laboratory: Laboratory, prepared: Preparations, request: pytest.FixtureRequest
+) -> None:
+    def attempt(trial: Trial) -> Findings:
+        return freeze(laboratory, prepared(trial.scenario), trial, profile)
+
+    attempt_all(
+        laboratory.campaign, "failpoint × stop", trials_of(profile, prepared), attempt, request.node.nodeid, LANES
+    )
