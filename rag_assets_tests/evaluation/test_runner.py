@@ -153,7 +153,7 @@ def test_a_damaged_index_fails_whatever_its_scores(index: WarmRuntime, tmp_path:
     result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md")])
     assert result.verdict == "fail"
     assert result.reasons == (
-        "1 chunks are missing and 0 documents are out of date.",
+        "1 chunks are missing, 0 documents are out of date and 0 have lost chunks.",
         "1 chunks have no posting lists, other ones than their text gives, or are only in those.",
     )
 
