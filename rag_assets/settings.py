@@ -113,9 +113,9 @@ class LexicalSettings(_Section):
     """BM25 (Robertson and Zaragoza 2009, in Lucene's form) over the words of the chunks."""
 
     language: Language = "auto"
-    """``auto``: each chunk's own, by its script and function words. A name: of all words in that language's script.
-    ``none``: words of the Latin script are not stemmed. Another language or ``stop_words`` builds a new index, which embeds
-    nothing."""
+    """``auto``: each chunk's own, by its scripts and function words; scripts without spaces are searched by pairs of characters.
+    A name: that of every word, whatever its script. ``none``: words as they are. A change of it or of ``stop_words`` builds a new
+    index, which embeds nothing."""
     stop_words: bool = True
     """Leave out words like "the"."""
     k1: float = Field(1.5, ge=0, le=10)

@@ -73,7 +73,11 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
             "removed": applied.removed,
             "documents": len(stale) + len(gone),
         }
-        return _result(connection, generation, shard, parameters, counts, time.perf_counter() - started)
+        result = _result(connection, generation, shard, parameters, counts, time.perf_counter() - started)
+    if stale or gone:
+        with runtime.database.transaction() as connection:
+            lexical.compact(connection, generation)
+    return result
 
 
 def target_generation(runtime: Runtime, collection: str) -> Generation:

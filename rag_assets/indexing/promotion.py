@@ -92,6 +92,7 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         # Of one key there is one unfinished generation: what was to replace the one that goes is of no use now.
         for other in generations.all_generations(connection, collection):
             if other.key == live.key and other.state in ("building", "ready", "refused"):
+                lexical.drop(connection, other)
                 pgvector.drop(connection, other)
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
         return Promotion(generations.by_id(connection, target.id), live, changed=True)

@@ -80,11 +80,12 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
             generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
     after = inspect(runtime, generation) if before.faults else before
-    if after.lexical:
+    rebuilt_lexical = after.lexical > 0
+    if rebuilt_lexical:
         with runtime.database.transaction() as connection:
             lexical.rebuild(connection, generation)
         after = inspect(runtime, generation)
-    return Reconciliation(generation, before, after, repaired, rebuilt, bool(before.lexical))
+    return Reconciliation(generation, before, after, repaired, rebuilt, rebuilt_lexical)
 
 
 def _cut_again(runtime: Runtime, generation: Generation) -> int:

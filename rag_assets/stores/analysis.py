@@ -52,9 +52,8 @@ _BLOCKS = (
     (0x20000, "pairs"), (0x323B0, ""),
 )  # fmt: skip
 _STARTS = tuple(start for start, _ in _BLOCKS)
-_SCRIPT_OF_LANGUAGE = {"serbian": "russian", "persian": "arabic", "nepali": "hindi", "yiddish": "hebrew"} | {
-    language: language for language in ("greek", "russian", "armenian", "arabic", "hindi", "tamil")
-}
+_ONE_LANGUAGE = {script: script for script in ("greek", "russian", "armenian", "arabic", "hindi", "tamil")}
+"""Language of the scripts that are taken to have one; words of others are not stemmed."""
 _ASCII_WORD = re.compile(r"\w\w+", re.ASCII)
 # Soft hyphen, zero-width joiners and the byte-order mark stand inside words and are no part of them.
 _INVISIBLE = dict.fromkeys((173, 8204, 8205, 8288, 65279))
@@ -76,10 +75,7 @@ class Analyzer:
 
     def __init__(self, language: str, *, stop_words: bool) -> None:
         self._stop_words = stop_words
-        self._forced = None if language == "auto" or language in _SCRIPT_OF_LANGUAGE else language
-        self._languages = {script: script for script in _SCRIPT_OF_LANGUAGE.values() if script != "hebrew"}
-        if language in _SCRIPT_OF_LANGUAGE:
-            self._languages[_SCRIPT_OF_LANGUAGE[language]] = language
+        self._forced = None if language == "auto" else language
         self._terms: dict[str, _TermsOfWord] = {}
 
     def analyze(self, text: str) -> Analysis:
@@ -110,7 +106,8 @@ class Analyzer:
     def _of(self, words: Iterable[str], code: int) -> list[str]:
         language = self._forced or LATIN_LANGUAGES[max(0, code - 1)]
         if language not in self._terms:
-            self._terms[language] = _TermsOfWord({**self._languages, "latin": language}, self._stop_words)
+            languages = None if self._forced else {**_ONE_LANGUAGE, "latin": language}
+            self._terms[language] = _TermsOfWord(languages, language, self._stop_words)
         known = self._terms[language]
         return [term for word in words for term in known[word]]
 
@@ -118,12 +115,12 @@ class Analyzer:
 class _TermsOfWord(dict[str, tuple[str, ...]]):
     """The terms of a word, computed when first asked for."""
 
-    def __init__(self, languages: Mapping[str, str], stop_words: bool) -> None:
+    def __init__(self, languages: Mapping[str, str] | None, language: str, stop_words: bool) -> None:
+        """``languages`` by script; None: every word is of ``language``."""
         super().__init__()
         self._languages = languages
-        self._stopped = {
-            script: stop_list(language) if stop_words else frozenset[str]() for script, language in languages.items()
-        }
+        self._language = language
+        self._stop_words = stop_words
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         found = self._terms(word)
@@ -134,8 +131,8 @@ class _TermsOfWord(dict[str, tuple[str, ...]]):
         return found
 
     def _terms(self, word: str) -> tuple[str, ...]:
-        if word.isascii():
-            return self._stemmed(word, "latin")
+        if self._languages is None or word.isascii():
+            return self._stemmed(word, self._language)
         scripts = [script_of(character) for character in word]
         if "pairs" in scripts:
             return tuple(self._pieces(word, scripts))
@@ -143,7 +140,10 @@ class _TermsOfWord(dict[str, tuple[str, ...]]):
             return ()
         # Only a word wholly of one other script is that script's: µm and 17α are what they are among Latin words.
         own = {script for script, character in zip(scripts, word, strict=True) if not _is_mark(character)}
-        return self._stemmed(word, own.pop() if len(own) == 1 else "latin")
+        script = own.pop() if len(own) == 1 else "latin"
+        if script == "hebrew":  # vowel points are rarely written
+            word = "".join(character for character in word if not _is_mark(character))
+        return self._stemmed(word, self._languages.get(script, "none"))
 
     def _pieces(self, word: str, scripts: Sequence[str]) -> Iterable[str]:
         """Runs of characters without spaces as pairs; what stands between them as words."""
@@ -159,12 +159,9 @@ class _TermsOfWord(dict[str, tuple[str, ...]]):
                 yield from self[word[start:end]] if end - start > 1 else ()
             start = end
 
-    def _stemmed(self, word: str, script: str) -> tuple[str, ...]:
-        if len(word) < 2 or word in self._stopped.get(script, ()):
+    def _stemmed(self, word: str, language: str) -> tuple[str, ...]:
+        if len(word) < 2 or (self._stop_words and word in stop_list(language)):
             return ()
-        if script == "hebrew":
-            word = "".join(character for character in word if not _is_mark(character)) or word
-        language = self._languages.get(script, "none")
         return (bounded(word if language == "none" else _stemmer(language).stemWord(word)),)
 
 
@@ -197,7 +194,10 @@ def split_words(text: str) -> list[str]:
         return _ASCII_WORD.findall(text.lower())
     text = unicodedata.normalize("NFC", text.translate(_INVISIBLE))
     text = _FULL_WIDTH.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
-    return [word for word in _word().findall(text.lower()) if len(word) > 1 or script_of(word) == "pairs"]
+    # The capital of the Turkish i would become an i with a second dot.
+    return [
+        word for word in _word().findall(text.replace("İ", "i").lower()) if len(word) > 1 or script_of(word) == "pairs"
+    ]
 
 
 def detect(words: Sequence[str]) -> int:
@@ -227,7 +227,7 @@ def bounded(term: str) -> str:
     if len(term) <= MAX_TERM_CHARACTERS:
         return term
     digest = blake2b(term.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return f"{term[: MAX_TERM_CHARACTERS // 2]}#{digest}"
+    return f"{term[: MAX_TERM_CHARACTERS // 2 - 1]}#{digest}"
 
 
 def script_of(character: str) -> str:

@@ -45,7 +45,8 @@ def drop(connection: Connection, generation: Generation) -> None:
 
 
 def apply(connection: Connection, generation: Generation, added: Sequence[str], removed: Sequence[str]) -> None:
-    """Follow a change of the generation's rows (chunk ids), which is already written in this transaction.
+    """Follow a change of the generation's rows (chunk ids), which is already written in this transaction; :func:`compact`
+    belongs into one of its own, for other writers wait for it.
 
     Writes in proportion to the change; reads 16 bytes for every row there is when any is removed. An index whose texts were
     analysed by another version is made again.
@@ -60,7 +61,6 @@ def apply(connection: Connection, generation: Generation, added: Sequence[str], 
     gone = locate(connection, generation, [*removed, *added])
     index(connection, generation, settings, added, gone)
     failpoint("lexical.written")
-    compact(connection, generation)
 
 
 def rebuild(connection: Connection, generation: Generation) -> None:

@@ -34,8 +34,10 @@ DEAD_SHARE = 0.25
 def compact(connection: Connection, generation: Generation) -> None:
     """Merge segments where there are many of one size, and write those again that have many deleted rows.
 
-    Does nothing while others write to the generation: the next writer does it.
+    Does nothing while others write to the generation: the next writer does it. New writers wait until the transaction ends.
     """
+    if settings_of(generation) is None:
+        return
     present = sizes(connection, generation)
     if not _crowded(present.values()) and not _weighed_down(connection, generation, present):
         return
@@ -55,10 +57,29 @@ def optimise(connection: Connection, generation: Generation) -> None:
     segments = read_segments(connection, generation)
     dead = dead_rows(segments)
     small = [segment for segment in segments if segment.id in dead or segment.rows.lengths.size < MAX_ROWS // 2]
-    for group in _packed(small, dead):
-        if len(group) > 1 or group[0].id in dead or group[0].tombstones.size:
-            replace(connection, generation, group, dead)
+    groups = [
+        group for group in _packed(small, dead) if len(group) > 1 or group[0].id in dead or group[0].tombstones.size
+    ]
+    # A table that nobody queries yet is written anew: what was merged would else stay in it as empty pages.
+    into = sql.Identifier(f"lexical_posting_g{generation.id}_merged") if groups and not generation.is_live else None
+    if into is not None:
+        connection.execute(sql.SQL("CREATE TABLE {} (LIKE lexical_posting INCLUDING ALL)").format(into))
+    for group in groups:
+        replace(connection, generation, group, dead, into)
+    if into is not None:
+        merged = {segment.id for group in groups for segment in group}
+        _move(connection, generation, into, [segment.id for segment in segments if segment.id not in merged])
     connection.execute(sql.SQL("ANALYZE {}").format(table(generation)))
+
+
+def _move(connection: Connection, generation: Generation, into: sql.Identifier, untouched: Sequence[int]) -> None:
+    """Make ``into`` the generation's table."""
+    old = table(generation)
+    connection.execute(
+        sql.SQL("INSERT INTO {} SELECT * FROM {} WHERE segment = ANY(%s)").format(into, old), (list(untouched),)
+    )
+    connection.execute(sql.SQL("DROP TABLE {}").format(old))
+    connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(into, old))
 
 
 def _due(segments: Sequence[Segment], dead: dict[int, npt.NDArray[np.bool_]]) -> list[list[Segment]]:

@@ -31,6 +31,8 @@ _KEPT = 8
 FILTERED_AT_ONCE = 1000
 """Best rows whose payload is looked at first when there is a filter; if too few of them pass, all rows that pass are listed."""
 
+TINY = float(np.finfo(np.float32).tiny)
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -195,34 +197,35 @@ def _score(
         idf = np.float32(times * np.log(1 + (rows.count - frequency + 0.5) / (frequency + 0.5)))
         for segment, numbers, counts in parts:
             first = rows.first[segment]
-            norm = norms[first:].take(numbers)
-            if counts is None:
-                norm += 1
-                part = np.divide(idf, norm, out=norm)
-            else:
-                norm += counts
-                np.divide(counts, norm, out=norm)
-                norm *= idf
-                part = norm
+            part = norms[first:].take(numbers)
+            # The same operations whether or not counts are stored: a score depends on the rows alone, to the last bit.
+            weight: Any = np.float32(1) if counts is None else counts.astype(np.float32)
+            part += weight
+            np.divide(weight, part, out=part)
+            part *= idf
             scores[first:][numbers] += part
     return scores
 
 
 def _best(rows: Rows, scores: Floats, k: int, among: npt.NDArray[np.int64] | None = None) -> list[Match]:
     """The ``k`` highest scores above 0, equal ones by chunk id."""
-    if among is not None:
-        chosen = among[scores[among] > 0]
-    elif scores.size > k:
-        lowest = np.partition(scores, scores.size - k)[scores.size - k]
-        chosen = np.flatnonzero(scores >= lowest) if lowest > 0 else np.flatnonzero(scores)
-    else:
-        chosen = np.flatnonzero(scores)
+    chosen = np.flatnonzero(scores >= _floor(scores, k)) if among is None else among[scores[among] > 0]
     if chosen.size > k:
         lowest = np.partition(scores[chosen], chosen.size - k)[chosen.size - k]
         chosen = chosen[scores[chosen] >= lowest]
     ids = codec.decode_ids(rows.chunk_ids[chosen]) if chosen.size else []
     ranked = sorted(zip((-scores[chosen]).tolist(), ids, strict=True))
     return [Match(chunk_id, -negative) for negative, chunk_id in ranked[:k]]
+
+
+def _floor(scores: Floats, k: int) -> float:
+    """A score above 0 that at least ``k`` rows reach, if so many are above 0: a few comparisons instead of a partial sort."""
+    floor = float(scores.max(initial=0.0))
+    for _ in range(16):
+        floor *= 0.75
+        if np.count_nonzero(scores >= floor) >= k:
+            return max(floor, TINY)
+    return TINY
 
 
 def _filtered(

@@ -146,6 +146,7 @@ def _insert(
     rows: Rowset,
     postings: Postings,
     tombstones: npt.NDArray[np.void],
+    into: sql.Identifier | None = None,
 ) -> None:
     row: Any = connection.execute(
         "INSERT INTO lexical_segment (generation_id, analyzer, row_count, chunk_ids, lengths, languages, tombstones)"
@@ -160,7 +161,9 @@ def _insert(
             tombstones.tobytes(),
         ),
     ).fetchone()
-    statement = sql.SQL("COPY {} (segment, term, postings) FROM STDIN (FORMAT BINARY)").format(table(generation))
+    statement = sql.SQL("COPY {} (segment, term, postings) FROM STDIN (FORMAT BINARY)").format(
+        into or table(generation)
+    )
     with connection.cursor().copy(statement) as copy:
         copy.set_types(["int4", "text", "bytea"])
         for term, data in sorted(codec.encode(postings)):
@@ -168,9 +171,16 @@ def _insert(
 
 
 def replace(
-    connection: Connection, generation: Generation, group: Sequence[Segment], dead: dict[int, npt.NDArray[np.bool_]]
+    connection: Connection,
+    generation: Generation,
+    group: Sequence[Segment],
+    dead: dict[int, npt.NDArray[np.bool_]],
+    into: sql.Identifier | None = None,
 ) -> None:
-    """One segment instead of several, without their deleted rows; the lock is held alone."""
+    """One segment instead of several, without their deleted rows; the lock is held alone.
+
+    ``into`` is the table its posting lists go to, where the generation's own is about to be dropped.
+    """
     settings = settings_of(generation)
     assert settings is not None
     kept = {s.id: ~dead.get(s.id, np.zeros(s.rows.lengths.size, dtype=bool)) for s in group}
@@ -192,8 +202,9 @@ def replace(
     deletions = np.concatenate([segment.tombstones for segment in group])
     deletions = deletions[np.isin(deletions["segment"], others)]
     if rows.lengths.size or deletions.size:
-        _insert(connection, generation, settings, rows, codec.merge(vocabulary, parts), deletions)
-    connection.execute(sql.SQL("DELETE FROM {} WHERE segment = ANY(%s)").format(table(generation)), (list(kept),))
+        _insert(connection, generation, settings, rows, codec.merge(vocabulary, parts), deletions, into)
+    if into is None:
+        connection.execute(sql.SQL("DELETE FROM {} WHERE segment = ANY(%s)").format(table(generation)), (list(kept),))
     connection.execute("DELETE FROM lexical_segment WHERE id = ANY(%s)", (list(kept),))
 
 

@@ -1,14 +1,13 @@
 """Fixtures of the campaign."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from rag_assets_tests.faults.campaign import CAMPAIGN, Campaign
 from rag_assets_tests.faults.databases import Databases
-from rag_assets_tests.faults.scenarios import SCENARIOS
-from rag_assets_tests.faults.trials import Laboratory, Prepared
+from rag_assets_tests.faults.trials import Laboratory, Preparations
 
 
 @pytest.fixture(scope="session")
@@ -23,18 +22,8 @@ def laboratory(postgres_server: str, tmp_path_factory: pytest.TempPathFactory, c
     return Laboratory(Databases(postgres_server), tmp_path_factory.mktemp("faults"), campaign)
 
 
-PrepareScenario = Callable[[str], Prepared]
-
-
 @pytest.fixture(scope="session")
-def prepared(laboratory: Laboratory) -> Iterator[PrepareScenario]:
+def prepared(laboratory: Laboratory) -> Iterator[Preparations]:
     """Prepare a scenario by name, once a session."""
     with ExitStack() as stack:
-        known: dict[str, Prepared] = {}
-
-        def prepare(name: str) -> Prepared:
-            if name not in known:
-                known[name] = laboratory.prepare(SCENARIOS[name], stack.enter_context(laboratory.new()))
-            return known[name]
-
-        yield prepare
+        yield Preparations(laboratory, stack)

@@ -57,7 +57,8 @@ class Scenario:
     """A prepared index, a change of its folder and settings, and the work."""
 
     name: str
-    prepare: Callable[[Subject], None]
+    prepare: Callable[[Subject], None] | None = None
+    """What happens before, to an index that was built (see :func:`build`)."""
     change: Change = nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
     job: Job = work.sync_once
@@ -68,35 +69,27 @@ class Scenario:
     """True when the work does not aim at the configured index (a rollback does not)."""
     gone: str | None = None
     """A document that must be in no table at the end, though its file is there."""
+    first: bool = False
+    """True when nothing is built yet, and ``prepare`` begins with an empty folder."""
 
 
-def _build_other_model(subject: Subject) -> None:
-    build(subject)
+def _other_model(subject: Subject) -> None:
     completed(work.sync_once, subject.under(**OTHER_MODEL))
 
 
-def _build_three(subject: Subject) -> None:
-    build(subject.under(sync={"keep_retired": 1}))
+def _other_graph(subject: Subject) -> None:
     completed(work.sync_once, subject.under(sync={"keep_retired": 1}, **OTHER_GRAPH))
 
 
-def _build_unpublished(subject: Subject) -> None:
-    build(subject)
+def _unpublished(subject: Subject) -> None:
     completed(work.build_only, subject.under(**OTHER_MODEL))
 
 
-def _build_damaged(subject: Subject) -> None:
-    build(subject)
-    damage(subject)
-
-
-def _build_and_abandon(subject: Subject) -> None:
-    build(subject)
+def _abandoned(subject: Subject) -> None:
     completed(work.build_only, subject.under(**SMALLER, **OTHER_MODEL))
 
 
-def _build_without_graph(subject: Subject) -> None:
-    build(subject)
+def _without_graph(subject: Subject) -> None:
     _execute(
         subject, "DO $$ BEGIN EXECUTE 'DROP INDEX index_entry_g' || (SELECT max(id) FROM generation) || '_hnsw'; END $$"
     )
@@ -134,18 +127,18 @@ def _forget(subject: Subject) -> None:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("first-build", lambda subject: corpus(subject.source, 6)),
-        Scenario("edits", build, edit),
-        Scenario("chunking", build, edit, SMALLER),
-        Scenario("model", build, edit, OTHER_MODEL),
-        Scenario("graph", build, edit, OTHER_GRAPH),
-        Scenario("promotion", _build_unpublished, settings=OTHER_MODEL, job=work.publish),
-        Scenario("rollback", _build_other_model, edit, OTHER_MODEL, work.roll_back, keeps_recipe=True),
-        Scenario("dropping", _build_three, edit, {"sync": {"keep_retired": 1}, **OTHER_MODEL}),
-        Scenario("reconcile", _build_damaged, job=work.reconcile_live, finish=again(work.reconcile_live)),
-        Scenario("forget", build, job=work.forget, arguments=(FORGOTTEN,), finish=_forget, gone=FORGOTTEN),
-        Scenario("rebuild", _build_without_graph, edit, job=work.nightly_run, finish=again(work.nightly_run)),
-        Scenario("garbage", _build_and_abandon, job=work.collect_garbage, finish=again(work.collect_garbage)),
-        Scenario("resharding", build, edit, {"sync": {"shards": 3}}),
+        Scenario("first-build", lambda subject: corpus(subject.source, 6), first=True),
+        Scenario("edits", change=edit),
+        Scenario("chunking", change=edit, settings=SMALLER),
+        Scenario("model", change=edit, settings=OTHER_MODEL),
+        Scenario("graph", change=edit, settings=OTHER_GRAPH),
+        Scenario("promotion", _unpublished, settings=OTHER_MODEL, job=work.publish),
+        Scenario("rollback", _other_model, edit, OTHER_MODEL, work.roll_back, keeps_recipe=True),
+        Scenario("dropping", _other_graph, edit, {"sync": {"keep_retired": 1}, **OTHER_MODEL}),
+        Scenario("reconcile", damage, job=work.reconcile_live, finish=again(work.reconcile_live)),
+        Scenario("forget", job=work.forget, arguments=(FORGOTTEN,), finish=_forget, gone=FORGOTTEN),
+        Scenario("rebuild", _without_graph, edit, job=work.nightly_run, finish=again(work.nightly_run)),
+        Scenario("garbage", _abandoned, job=work.collect_garbage, finish=again(work.collect_garbage)),
+        Scenario("resharding", change=edit, settings={"sync": {"shards": 3}}),
     )
 }

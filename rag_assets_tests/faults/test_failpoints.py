@@ -9,10 +9,9 @@ import pytest
 
 import rag_assets
 from rag_assets_tests.faults.campaign import Profile, attempt_all, profiles
-from rag_assets_tests.faults.conftest import PrepareScenario
 from rag_assets_tests.faults.judging import Findings
 from rag_assets_tests.faults.scenarios import SCENARIOS
-from rag_assets_tests.faults.trials import Laboratory, Trial, interrupt
+from rag_assets_tests.faults.trials import Laboratory, Preparations, Trial, interrupt
 
 EVERYWHERE = ("transaction.commit", "transaction.committed")
 """Passed by every transaction: they are tried at every passing."""
@@ -30,7 +29,7 @@ HOME = {
     "reconcile.deleted": "reconcile",
 }
 """The scenario in which the quick profile tries a failpoint; ``chunking`` for all others."""
-STRIDES = {"first-build": 9, "edits": 6, "model": 12, "promotion": 2, "rollback": 1, "reconcile": 1, "forget": 1}
+STRIDES = {"first-build": 12, "edits": 8, "model": 16, "promotion": 4, "rollback": 1, "reconcile": 1, "forget": 1}
 """The quick profile tries every so manieth transaction of these scenarios."""
 
 
@@ -52,12 +51,12 @@ def test_every_failpoint_has_a_name_of_its_own() -> None:
     assert [name for name, places in names.items() if places > 1] == []
 
 
-def test_every_failpoint_is_reached_by_a_scenario(prepared: PrepareScenario) -> None:
+def test_every_failpoint_is_reached_by_a_scenario(prepared: Preparations) -> None:
     reached = {name for scenario in SCENARIOS for name in prepared(scenario).passed}
     assert reached == {name for name, _ in failpoints()}
 
 
-def quick_trials(prepared: PrepareScenario) -> list[Trial]:
+def quick_trials(prepared: Preparations) -> list[Trial]:
     """Each named failpoint with each action in one scenario, and some transactions of others."""
     trials = []
     for name in sorted({name for name, _ in failpoints()} - set(EVERYWHERE)):
@@ -73,7 +72,7 @@ def quick_trials(prepared: PrepareScenario) -> list[Trial]:
     return trials
 
 
-def all_trials(prepared: PrepareScenario) -> list[Trial]:
+def all_trials(prepared: Preparations) -> list[Trial]:
     """Each failpoint with each action at each passing in each scenario.
 
     SIGTERM is not handled, so it ends a process as SIGKILL does: every fourth transaction is enough of it.
@@ -90,7 +89,7 @@ def all_trials(prepared: PrepareScenario) -> list[Trial]:
 
 @profiles
 def test_work_that_ends_at_a_failpoint_is_completed_by_the_next_sync(
-    profile: Profile, laboratory: Laboratory, prepared: PrepareScenario, request: pytest.FixtureRequest
+    profile: Profile, laboratory: Laboratory, prepared: Preparations, request: pytest.FixtureRequest
 ) -> None:
     trials = all_trials(prepared) if profile.is_long else quick_trials(prepared)
 

@@ -3,11 +3,10 @@
 import pytest
 
 from rag_assets_tests.faults.campaign import Profile, attempt_all, profiles
-from rag_assets_tests.faults.conftest import PrepareScenario
 from rag_assets_tests.faults.judging import Findings
 from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
-from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Trial, freeze
+from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Preparations, Trial, freeze
 
 LANES = 20
 """Frozen side by side: nearly all of a trial is waiting."""
@@ -25,16 +24,18 @@ STALE = ("raw_documents.parsed", "raw_documents.looked", "chunks.cut")
 """Here a process holds, outside any transaction, what it has read and not yet written."""
 
 
-def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
+def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
     """Quick: every failpoint in one scenario. Long: every failpoint, at every passing, in every scenario."""
     if not profile.is_long:
         names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
-        trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in names]
-        trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9, 22)]
+        inside = [name for name in names if name not in (*STALE, "embeddings.computed")]
+        trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in inside]
+        trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9,)]
         trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
-        trials += [Trial(scenario, name, "stop", 2) for scenario in ("chunking", "resharding") for name in STALE]
-        trials += [Trial("resharding", name, "stop") for name in STALE]
+        trials += [Trial("chunking", "chunks.cut", FORGET_MEANWHILE, 3)]
+        trials += [Trial("chunking", name, "stop", 2) for name in STALE]
+        trials += [Trial("resharding", name, "stop", number) for name in STALE[:2] for number in (1, 2)]
         return [
             *trials,
             Trial("forget", "transaction.commit", "stop"),
@@ -56,7 +57,7 @@ def trials_of(profile: Profile, prepared: PrepareScenario) -> list[Trial]:
 
 @profiles
 def test_a_frozen_process_that_goes_on_writes_nothing_old(
-    profile: Profile, laboratory: Laboratory, prepared: PrepareScenario, request: pytest.FixtureRequest
+    profile: Profile, laboratory: Laboratory, prepared: Preparations, request: pytest.FixtureRequest
 ) -> None:
     def attempt(trial: Trial) -> Findings:
         return freeze(laboratory, prepared(trial.scenario), trial, profile)

@@ -15,19 +15,18 @@ from rag_assets_tests.faults.databases import Databases
 from rag_assets_tests.faults.judging import Findings, judge
 from rag_assets_tests.faults.oracle import contents
 from rag_assets_tests.faults.processes import Child
-from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.servers import Server, Witness, own_server
 from rag_assets_tests.faults.stored import read
-from rag_assets_tests.faults.trials import Laboratory, Prepared, Trial, complete
+from rag_assets_tests.faults.trials import Laboratory, Preparations, Trial, complete
 
 CLUSTER, SESSION = "cluster", "session"
 QUICK_TRIALS = (
     Trial("model", "embeddings.written", CLUSTER),
     Trial("model", "hnsw_index.built", CLUSTER),
-    Trial("edits", "index_entries.applied", CLUSTER),
-    Trial("promotion", "promotion.flipped", CLUSTER),
-    Trial("first-build", "time", CLUSTER, 500),
-    Trial("edits", "chunks.written", SESSION),
+    Trial("model", "index_entries.applied", CLUSTER, 2),
+    Trial("model", "promotion.flipped", CLUSTER),
+    Trial("model", "time", CLUSTER, 500),
+    Trial("model", "chunks.written", SESSION),
 )
 NAMED = ("edits", "model", "promotion", "rollback", "dropping", "reconcile", "forget", "rebuild", "garbage")
 
@@ -35,18 +34,8 @@ NAMED = ("edits", "model", "promotion", "rollback", "dropping", "reconcile", "fo
 class Crashes:
     """Scenarios prepared on a server that may die."""
 
-    def __init__(self, server: Server, laboratory: Laboratory, stack: ExitStack) -> None:
-        self.server, self.laboratory, self._stack = server, laboratory, stack
-        self._known: dict[str, Prepared] = {}
-        self.seconds: dict[str, float] = {}
-
-    def prepared(self, name: str) -> Prepared:
-        if name not in self._known:
-            keep = self._stack.enter_context(self.laboratory.new())
-            began = time.monotonic()
-            self._known[name] = self.laboratory.prepare(SCENARIOS[name], keep)
-            self.seconds[name] = (time.monotonic() - began) / 2
-        return self._known[name]
+    def __init__(self, server: Server, laboratory: Laboratory, prepared: Preparations) -> None:
+        self.server, self.laboratory, self.prepared = server, laboratory, prepared
 
     def crash(self, trial: Trial) -> tuple[Findings, bool]:
         """(what was found, whether the work recovered by itself)."""
@@ -58,7 +47,7 @@ class Crashes:
             failpoint = None if at_random else f"{trial.failpoint}=stop@{trial.number}"
             child = Child(scenario.job, subject, *scenario.arguments, failpoint=failpoint)
             if at_random:
-                time.sleep(trial.number / 1000 * self.seconds[trial.scenario])
+                time.sleep(trial.number / 1000 * prepared.seconds)
             elif not child.wait_until_stopped():
                 found.add("other", f"the failpoint was not reached: {child.outcome()}")
             batches = len(subject.embedded())
@@ -90,7 +79,7 @@ def crashes(tmp_path_factory: pytest.TempPathFactory, campaign: Campaign) -> Ite
         databases = Databases(server.url, home=server.home)
         laboratory = Laboratory(databases, tmp_path_factory.mktemp("crashes"), campaign)
         stack.callback(server.revive)
-        yield Crashes(server, laboratory, stack)
+        yield Crashes(server, laboratory, Preparations(laboratory, stack))
 
 
 def all_trials(crashes: Crashes, kills: int, seed: int) -> list[Trial]:

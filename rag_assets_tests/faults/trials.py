@@ -4,7 +4,7 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rag_assets_tests.faults.databases import Databases
 from rag_assets_tests.faults.judging import Findings, judge, judge_embedding, judge_interrupted, last_batches
 from rag_assets_tests.faults.oracle import Contents, contents
 from rag_assets_tests.faults.processes import COUNT_ONLY, Child, completed
-from rag_assets_tests.faults.scenarios import FORGOTTEN, Scenario, edit_again
+from rag_assets_tests.faults.scenarios import FORGOTTEN, SCENARIOS, Scenario, build, edit_again
 from rag_assets_tests.faults.stored import Stored, read
 from rag_assets_tests.faults.subject import Subject
 
@@ -54,6 +54,8 @@ class Prepared:
     before: Stored
     earlier: Contents
     passed: dict[str, int]
+    seconds: float
+    """How long the work takes when nothing happens to it."""
 
 
 @dataclass
@@ -71,14 +73,16 @@ class Laboratory:
 
     def prepare(self, scenario: Scenario, keep: Subject) -> Prepared:
         """Prepare ``keep``, and run the work once on a copy of it to count failpoints."""
-        scenario.prepare(keep)
+        if scenario.prepare is not None:
+            scenario.prepare(keep)
         before, earlier = read(keep.url), contents(keep.source)
         if scenario.finish is not None:
             # What it embeds again was damaged or taken away: that is its work.
             keep.log.unlink(missing_ok=True)
-        with self.changed(Prepared(scenario, keep, before, earlier, {})) as subject:
+        with self.changed(Prepared(scenario, keep, before, earlier, {}, 0)) as subject:
+            began = time.monotonic()
             outcome = completed(scenario.job, subject, *scenario.arguments, failpoint=COUNT_ONLY)
-        return Prepared(scenario, keep, before, earlier, outcome.passed)
+        return Prepared(scenario, keep, before, earlier, outcome.passed, time.monotonic() - began)
 
     @contextmanager
     def changed(self, prepared: Prepared) -> Iterator[Subject]:
@@ -86,6 +90,29 @@ class Laboratory:
         with self.new(prepared.subject) as copy:
             prepared.scenario.change(copy.source)
             yield copy.under(**prepared.scenario.settings)
+
+
+class Preparations:
+    """Scenarios of one laboratory, each prepared when first asked for."""
+
+    def __init__(self, laboratory: Laboratory, stack: ExitStack) -> None:
+        """The indexes live until ``stack`` is closed."""
+        self._laboratory, self._stack = laboratory, stack
+        self._built: Subject | None = None
+        self._known: dict[str, Prepared] = {}
+
+    def __call__(self, name: str) -> Prepared:
+        if name not in self._known:
+            scenario = SCENARIOS[name]
+            keep = self._stack.enter_context(self._laboratory.new(None if scenario.first else self._base()))
+            self._known[name] = self._laboratory.prepare(scenario, keep)
+        return self._known[name]
+
+    def _base(self) -> Subject:
+        if self._built is None:
+            self._built = self._stack.enter_context(self._laboratory.new())
+            build(self._built)
+        return self._built
 
 
 def interrupt(laboratory: Laboratory, prepared: Prepared, trial: Trial) -> Findings:
@@ -141,7 +168,10 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
             judge_gone(found, subject, FORGOTTEN)
             scenario = replace(scenario, gone=FORGOTTEN)
         elif scenario.job is work.sync_once and outcome.done and (end.done or trial.action != GO_ON_MEANWHILE):
-            found.merge(judge(read(subject.url), contents(subject.source), subject.recipe()), "after the zombie")
+            # Two that publish at once may both be refused, for each changed what the other had judged; they say so.
+            refused = any(one.done and one.value["refused"] for one in (outcome, end))
+            recipe = None if refused else subject.recipe()
+            found.merge(judge(read(subject.url), contents(subject.source), recipe), "after the zombie")
         complete(found, scenario, meanwhile(trial, subject), None)
     return found
 

@@ -58,11 +58,18 @@ def put(database: Database, generation: Generation, texts: Mapping[str, str], **
     """Add rows, as one shard's transaction does."""
     with database.transaction() as connection:
         lexical.apply(connection, generation, insert(connection, generation, texts, payload), [])
+    compact(database, generation)
 
 
 def remove(database: Database, generation: Generation, names: Sequence[str]) -> None:
     with database.transaction() as connection:
         lexical.apply(connection, generation, [], delete(connection, generation, names))
+    compact(database, generation)
+
+
+def compact(database: Database, generation: Generation) -> None:
+    with database.transaction() as connection:
+        lexical.compact(connection, generation)
 
 
 def ask(database: Database, generation: Generation, question: str, k: int = 10, **options: Any) -> list[Match]:
