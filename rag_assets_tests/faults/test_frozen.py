@@ -8,10 +8,10 @@ from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
 from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Preparations, Trial, freeze
 
-LANES = 20
+LANES = 16
 """Frozen side by side: nearly all of a trial is waiting."""
-STRIDE = 6
-"""The long profile freezes at every sixth transaction; a freeze takes half a minute."""
+STRIDES = {"stop": 6, GO_ON_MEANWHILE: 12}
+"""The long profile freezes at every so manieth transaction; a freeze takes half a minute."""
 
 FORGETTING = (
     "raw_documents.parsed",
@@ -48,10 +48,10 @@ def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
     ]
     return forgetting + [
         Trial(scenario, name, action, number)
-        for action in ("stop", GO_ON_MEANWHILE)
+        for action in STRIDES
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())
-        for number in range(1, passed + 1, STRIDE if name in EVERYWHERE else 1)
+        for number in range(1, passed + 1, STRIDES[action] if name in EVERYWHERE else 1)
     ]
 
 
