@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
@@ -15,6 +15,7 @@ from rag_assets.plan import Kind, Plan
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
+_T = TypeVar("_T")
 ATTEMPTS = 3
 """How often a shard is tried when other runs keep writing it, or the database goes away."""
 
@@ -91,13 +92,18 @@ def sync(
     """
     started = time.perf_counter()
     first = len(runtime.results)
-    planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
-    refuse_other_folder(runtime, planned)
-    note_listing(runtime, planned)
+
+    def look() -> Planned:
+        planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
+        refuse_other_folder(runtime, planned)
+        note_listing(runtime, planned)
+        return planned
+
+    planned = _persistently(runtime, look)
     _refuse_empty(runtime, collection, planned)
     if not planned.plan.withheld:
         accepted()
-    before = runtime.target(collection)
+    before = _persistently(runtime, lambda: runtime.target(collection))
     shards = shards_to_run(runtime, planned, before)
     running: Runner | None = None
     if shards:
@@ -105,18 +111,30 @@ def sync(
         runtime.parsers.warm(change.uri for change in planned.plan.changes if change.kind in READS)
         running = runner()
         _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
-    target = runtime.target(collection)
+    target = _persistently(runtime, lambda: runtime.target(collection))
     promoted, refused = False, None
     if target is not None and not target.is_live and target.state != "withdrawn":
+        publisher = running or runner()
         try:
-            _publish(runtime, running or runner(), collection)
+            _persistently(runtime, lambda: publisher.publish(collection))
             promoted = True
         except GateRefused as error:
             refused = str(error)
-        target = runtime.target(collection)
-    return _report(
-        runtime, planned.plan, runtime.results[first:], target, shards, promoted, refused, time.perf_counter() - started
+        target = _persistently(runtime, lambda: runtime.target(collection))
+    results, seconds = runtime.results[first:], time.perf_counter() - started
+    return _persistently(
+        runtime, lambda: _report(runtime, planned.plan, results, target, shards, promoted, refused, seconds)
     )
+
+
+def _persistently(runtime: Runtime, step: Callable[[], _T]) -> _T:
+    """Do a step; again, if the database went away meanwhile. Every step of a sync can be repeated."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return step()
+        except DatabaseLost:
+            runtime.database.wait_until_back()
+    return step()
 
 
 class RunnerFactory(Protocol):
@@ -144,17 +162,6 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
     )
 
 
-def _publish(runtime: Runtime, runner: Runner, collection: str) -> None:
-    """Publish; again, if the database went away meanwhile. Each step of it can be repeated."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            runner.publish(collection)
-            return
-        except DatabaseLost:
-            runtime.database.wait_until_back()
-    runner.publish(collection)
-
-
 def _run_shards(
     runtime: Runtime, runner: Runner, planned: Planned, shards: Sequence[int], *, verify: bool, allow_mass_delete: bool
 ) -> None:
@@ -167,8 +174,9 @@ def _run_shards(
             if not lost:
                 return
             if attempt + 1 < ATTEMPTS:
-                runtime.plans[collection] = make_plan(
-                    runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete
+                runtime.plans[collection] = _persistently(
+                    runtime,
+                    lambda: make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete),
                 ).plan
                 waiting = lost
     finally:

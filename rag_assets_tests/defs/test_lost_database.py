@@ -21,7 +21,7 @@ from rag_assets.indexing.sync import Runner, sync
 from rag_assets.settings import Settings
 from rag_assets_tests.driving import WarmRuntime, corpus, live_rows, query, wanted_rows, write
 from rag_assets_tests.fakes import DirectRunner, FakeEmbedder
-from rag_assets_tests.unit.database.test_embedded import cluster_of, dispose, folder_for_homes, kill_whole_cluster
+from rag_assets_tests.unit.database.homes import cluster_of, dispose, folder_for_homes, kill_whole_cluster
 
 
 @pytest.fixture(scope="module")

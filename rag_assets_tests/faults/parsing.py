@@ -1,5 +1,6 @@
 """Parsing without a process of its own: what the parsing process does with a file, as a function."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import PurePosixPath
@@ -34,6 +35,10 @@ def _parse(uri: str, suffix: str, data: bytes) -> ParsedDocument | UnparsableDoc
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         return UnparsableDocument(f"can't be parsed as {suffix}: {type(error).__name__}: {reason}")
+    finally:
+        # A parsing process keeps PyTorch out; other tests of this one need it.
+        if sys.modules.get("torch", sys) is None:
+            del sys.modules["torch"]
     return document_from_json(document_to_json(document))
 
 

@@ -17,6 +17,7 @@ Change = Callable[[Path], None]
 SMALLER = {"chunking": {"max_tokens": 24}}
 OTHER_MODEL = {"embedder": {"model": "2"}}
 OTHER_GRAPH = {"index": {"m": 8}}
+EDITED = "d00.md"
 FORGOTTEN = "d03.md"
 
 

@@ -8,10 +8,10 @@ from rag_assets_tests.faults.scenarios import SCENARIOS
 from rag_assets_tests.faults.test_failpoints import EVERYWHERE, HOME
 from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, Laboratory, Preparations, Trial, freeze
 
-LANES = 20
+LANES = 16
 """Frozen side by side: nearly all of a trial is waiting."""
-STRIDE = 6
-"""The long profile freezes at every sixth transaction; a freeze takes half a minute."""
+STRIDES = {"stop": 6, GO_ON_MEANWHILE: 12}
+"""The long profile freezes at every so manieth transaction; a freeze takes half a minute."""
 
 FORGETTING = (
     "raw_documents.parsed",
@@ -32,8 +32,7 @@ def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
         inside = [name for name in names if name not in (*STALE, "embeddings.computed")]
         trials += [Trial(HOME.get(name, "chunking"), name, GO_ON_MEANWHILE) for name in inside]
         trials += [Trial("edits", name, "stop", number) for name in EVERYWHERE for number in (9,)]
-        trials += [Trial("chunking", name, FORGET_MEANWHILE) for name in FORGETTING]
-        trials += [Trial("chunking", "chunks.cut", FORGET_MEANWHILE, 3)]
+        trials += [Trial("edits", name, FORGET_MEANWHILE) for name in FORGETTING]
         trials += [Trial("chunking", name, "stop", 2) for name in STALE]
         trials += [Trial("resharding", name, "stop", number) for name in STALE[:2] for number in (1, 2)]
         return [
@@ -42,16 +41,17 @@ def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
             Trial("model", "transaction.commit", "stop", 60),
         ]
     forgetting = [
-        Trial("chunking", name, FORGET_MEANWHILE, number)
+        Trial(scenario, name, FORGET_MEANWHILE, number)
+        for scenario in ("edits", "chunking")
         for name in FORGETTING
-        for number in range(1, prepared("chunking").passed[name] + 1)
+        for number in range(1, prepared(scenario).passed[name] + 1)
     ]
     return forgetting + [
         Trial(scenario, name, action, number)
-        for action in ("stop", GO_ON_MEANWHILE)
+        for action in STRIDES
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())
-        for number in range(1, passed + 1, STRIDE if name in EVERYWHERE else 1)
+        for number in range(1, passed + 1, STRIDES[action] if name in EVERYWHERE else 1)
     ]
 
 

@@ -1,6 +1,8 @@
 """Several processes run the same dirty shard at once: its work is applied once, and nobody leaves anything of its own."""
 
 import random
+import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,3 +124,20 @@ def test_contending_syncs_of_a_new_configuration_build_one_index(
 
     rounds = range(max(1, profile.writer_rounds // 10))
     attempt_all(campaign, "contending syncs", rounds, attempt, request.node.nodeid)
+
+
+def test_a_graph_that_two_processes_want_to_build_is_built_once(laboratory: Laboratory) -> None:
+    """The first is stopped when it has built it and not committed; the second must wait, and find it built."""
+    with laboratory.new() as built:
+        begin(built.source)
+        completed(work.sync_once, built)
+        subject = replace(built.under(embedder={"model": "2"}), frozen_seconds=120)
+        completed(work.build_only, subject)
+        first = Child(work.publish, subject, failpoint="hnsw_index.built=stop@1")
+        assert first.wait_until_stopped()
+        second = Child(work.publish, subject)
+        second.wait_a_moment()
+        first.signal(signal.SIGCONT)
+        for outcome in (first.outcome(), second.outcome()):
+            assert outcome.done or outcome.error == "GateRefused", outcome.message
+        assert not judge(read(subject.url), contents(subject.source), subject.recipe())

@@ -17,7 +17,7 @@ from rag_assets_tests.faults.databases import Databases
 from rag_assets_tests.faults.judging import Findings, judge, judge_embedding, judge_interrupted, last_batches
 from rag_assets_tests.faults.oracle import Contents, contents
 from rag_assets_tests.faults.processes import COUNT_ONLY, Child, completed
-from rag_assets_tests.faults.scenarios import FORGOTTEN, SCENARIOS, Scenario, build, edit_again
+from rag_assets_tests.faults.scenarios import EDITED, SCENARIOS, Scenario, build, edit_again
 from rag_assets_tests.faults.stored import Stored, read
 from rag_assets_tests.faults.subject import Subject
 
@@ -147,7 +147,7 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
         try:
             edit_again(subject.source)
             if trial.action == FORGET_MEANWHILE:
-                newer = Child(work.forget, subject, FORGOTTEN)
+                newer = Child(work.forget, subject, EDITED)
             else:
                 newer = Child(work.sync_once, meanwhile(trial, subject))
             if trial.action == GO_ON_MEANWHILE:
@@ -165,8 +165,8 @@ def freeze(laboratory: Laboratory, prepared: Prepared, trial: Trial, profile: Pr
             found.add("other", f"the frozen process ended with {end.error or end.signal}: {end.message}")
         if trial.action == FORGET_MEANWHILE:
             # Not even for a moment, whoever wrote last.
-            judge_gone(found, subject, FORGOTTEN)
-            scenario = replace(scenario, gone=FORGOTTEN)
+            judge_gone(found, subject, EDITED)
+            scenario = replace(scenario, gone=EDITED)
         elif scenario.job is work.sync_once and outcome.done and (end.done or trial.action != GO_ON_MEANWHILE):
             # Two that publish at once may both be refused, for each changed what the other had judged; they say so.
             refused = any(one.done and one.value["refused"] for one in (outcome, end))

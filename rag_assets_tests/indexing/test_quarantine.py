@@ -24,6 +24,9 @@ class CountingParsers:
     def parse(self, uri: str, data: bytes) -> ParsedDocument:
         return self._inner.parse(uri, data)  # type: ignore[no-any-return]
 
+    def warm(self, uris: Iterable[str]) -> None:
+        self._inner.warm(uris)
+
     def parse_many(self, items: Iterable[tuple[str, bytes]]) -> Iterator[ParsedDocument | UnparsableDocument]:
         def noted() -> Iterator[tuple[str, bytes]]:
             for uri, data in items:
