@@ -5,6 +5,7 @@ have it (uint16, rising), how often each has it (uint8 or uint32; left out where
 A row takes 2 bytes, 3 where a count is needed. Nothing is compressed beyond that: decoding is two views of the same bytes.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ TOMBSTONE = np.dtype([("segment", "<i4"), ("row", "<i4")])
 
 Rows = npt.NDArray[np.uint16]
 Counts = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+_CHUNK_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Rowset:
 def encode_ids(chunk_ids: Sequence[str]) -> npt.NDArray[np.void]:
     """Chunk ids (32 hex digits each) as 16 bytes each."""
     return np.frombuffer(bytes.fromhex("".join(chunk_ids)), dtype="V16")
+
+
+def encode_known(chunk_ids: Sequence[str]) -> npt.NDArray[np.void]:
+    """As :func:`encode_ids`, without what is no chunk id: a row that somebody made by hand is in no segment."""
+    return encode_ids([chunk_id for chunk_id in chunk_ids if _CHUNK_ID.fullmatch(chunk_id)])
 
 
 def decode_ids(packed: npt.NDArray[np.void]) -> list[str]:

@@ -247,5 +247,5 @@ def _filtered(
     listed = connection.execute(
         sql.SQL("SELECT chunk_id FROM {} WHERE {}").format(pgvector.table(generation), condition)
     ).fetchall()
-    among = codec.places(rows.chunk_ids, codec.encode_ids([row[0] for row in listed]))
+    among = codec.places(rows.chunk_ids, codec.encode_known([row[0] for row in listed]))
     return _best(rows, scores, k, among)

@@ -219,7 +219,7 @@ def sizes(connection: Connection, generation: Generation) -> dict[int, int]:
 
 def locate(connection: Connection, generation: Generation, chunk_ids: Sequence[str]) -> npt.NDArray[np.void]:
     """Where rows of these ids are that are not deleted yet."""
-    wanted = codec.encode_ids(chunk_ids)
+    wanted = codec.encode_known(chunk_ids)
     if not wanted.size:
         return np.empty(0, TOMBSTONE)
     segments = read_segments(connection, generation)

@@ -152,14 +152,10 @@ def test_a_damaged_index_fails_whatever_its_scores(index: WarmRuntime, tmp_path:
     query(index, "DELETE FROM index_entry WHERE payload ->> 'document' = 'd.md'")
     result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md")])
     assert result.verdict == "fail"
-<<<<<<< HEAD
     assert result.reasons == (
         "1 chunks are missing, 0 documents are out of date and 0 have lost chunks.",
         "1 chunks have no posting lists, other ones than their text gives, or are only in those.",
     )
-=======
-    assert result.reasons == ("1 chunks are missing, 0 documents are out of date and 0 have lost chunks.",)
->>>>>>> main
 
 
 def test_a_budget_that_is_not_met_fails(open_index: OpenIndex, index: WarmRuntime, tmp_path: Path) -> None:

@@ -158,9 +158,13 @@ def judged(open_index: OpenIndex, source: Path, tmp_path: Path) -> tuple[Path, W
         for n in range(12)
     ]
     questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    runtime = open_index(collection={"questions": questions})
+    runtime = open_index(collection={"questions": questions}, retrieval=DENSE)
     run(runtime)
     return questions, runtime
+
+
+DENSE = {"mode": "dense"}
+"""Words alone would answer what a blind model misses."""
 
 
 class Blind(FakeEmbedder):
@@ -175,7 +179,7 @@ def test_a_worse_generation_is_refused_and_the_old_one_answers_on(
 ) -> None:
     questions, old = judged
     expected = answers(old, "w3x1 w3x5", "w7x2")
-    worse = open_index(collection={"questions": questions}, embedder={"model": "blind"})
+    worse = open_index(collection={"questions": questions}, embedder={"model": "blind"}, retrieval=DENSE)
     worse.fakes["blind"] = Blind(version="blind", dimension=64)
     report = run(worse)
     assert not report.generation["promoted"]
@@ -195,13 +199,13 @@ def test_a_refused_generation_is_refused_again_until_something_changes(
     judged: tuple[Path, WarmRuntime], open_index: OpenIndex
 ) -> None:
     questions, _ = judged
-    worse = open_index(collection={"questions": questions}, embedder={"model": "blind"})
+    worse = open_index(collection={"questions": questions}, embedder={"model": "blind"}, retrieval=DENSE)
     worse.fakes["blind"] = Blind(version="blind", dimension=64)
     run(worse)
     assert run(worse).refused is not None
     with pytest.raises(GateRefused):
         publishing.promote_target(worse, "default", who="test")
-    better = open_index(collection={"questions": questions})
+    better = open_index(collection={"questions": questions}, retrieval=DENSE)
     assert run(better).nothing_changed
     assert states(better)["default#1"] == "live"
 
