@@ -28,7 +28,7 @@ class Forgotten:
     collection: str
     document: str
     removed: Mapping[str, int]
-    """Rows by table; ``embedding`` counts vectors of texts that no other document has."""
+    """Rows by table; ``embedding`` counts vectors of texts that nothing else has, earlier versions included."""
     left: Mapping[str, int]
     """Rows found afterwards by looking again: all zero."""
     evaluations: int
@@ -106,10 +106,6 @@ def _count(connection: Connection, table: str, doc_id: str) -> int:
 
 def _remove(connection: Connection, collection: str, doc_id: str) -> dict[str, int]:
     removed = {table: _count(connection, table, doc_id) for table in _TABLES}
-    hashes = connection.execute(
-        "SELECT text_hash FROM chunk WHERE doc_id = %s UNION SELECT text_hash FROM index_entry WHERE doc_id = %s",
-        (doc_id, doc_id),
-    ).fetchall()
     rows = connection.execute(
         "DELETE FROM index_entry WHERE doc_id = %s RETURNING generation_id, chunk_id", (doc_id,)
     ).fetchall()
@@ -121,19 +117,19 @@ def _remove(connection: Connection, collection: str, doc_id: str) -> dict[str, i
         "DELETE FROM source_file WHERE doc_id = %s",
     ):
         connection.execute(statement, (doc_id,))
-    removed["embedding"] = delete_unreferenced(connection, [row[0] for row in hashes])
+    # Of all texts, not of the present chunks alone: a vector of an earlier version of the document goes, too.
+    removed["embedding"] = delete_unreferenced(connection)
     return removed
 
 
-def delete_unreferenced(connection: Connection, hashes: list[str] | None = None) -> int:
-    """Delete the vectors of texts that no chunk and no generation has: all of them, or those among ``hashes``."""
+def delete_unreferenced(connection: Connection) -> int:
+    """Delete the vectors of texts that no chunk and no generation has; returns how many."""
     return connection.execute(
         """
-        DELETE FROM embedding e WHERE (%(all)s OR e.text_hash = ANY(%(hashes)s))
-          AND NOT EXISTS (SELECT 1 FROM chunk c WHERE c.text_hash = e.text_hash)
+        DELETE FROM embedding e
+        WHERE NOT EXISTS (SELECT 1 FROM chunk c WHERE c.text_hash = e.text_hash)
           AND NOT EXISTS (SELECT 1 FROM index_entry i WHERE i.text_hash = e.text_hash)
-        """,
-        {"all": hashes is None, "hashes": hashes or []},
+        """
     ).rowcount
 
 
