@@ -57,10 +57,10 @@ def test_a_generation_is_not_promoted_over_one_it_was_not_compared_with(
     collection = {"questions": question_file(tmp_path)} if questions else {}
     corpus(source)
     if not first:
-        run(open_index(collection=collection))
-    slow = open_index(embedder={"model": "slow"}, collection=collection)
+        run(open_index(collection=collection, retrieval={"mode": "dense"}))
+    slow = open_index(embedder={"model": "slow"}, collection=collection, retrieval={"mode": "dense"})
     built(slow)
-    fast = open_index(embedder={"model": "fast"}, collection=collection)
+    fast = open_index(embedder={"model": "fast"}, collection=collection, retrieval={"mode": "dense"})
     assert run(fast).generation["promoted"]
     before, said = states(slow), promotions(slow)
     with pytest.raises(GateRefused, match="Materialize `retrieval_evaluation` again"):
