@@ -1,0 +1,62 @@
+"""The three modes over one index: what each side finds, what both find together, and what a hit says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from rag_assets.retrieval.search import search
+from rag_assets.settings import RetrievalSettings
+from rag_assets_tests.driving import WarmRuntime, corpus, run, write
+
+
+@pytest.fixture
+def filled(index: WarmRuntime, source: Path) -> WarmRuntime:
+    corpus(source)
+    write(source, "rare.md", "# Rare\n\nThe zyxwomat hums. Nothing else does.\n")
+    run(index)
+    return index
+
+
+def mode(name: str, **more: object) -> RetrievalSettings:
+    return RetrievalSettings(mode=name, **more)  # type: ignore[arg-type]
+
+
+def test_a_rare_word_is_found_by_the_lexical_side_which_says_so(filled: WarmRuntime) -> None:
+    (hit,) = search(filled, "zyxwomat", collection="default", k=5, retrieval=mode("lexical")).hits
+    assert hit.document == "rare.md"
+    assert hit.scores["bm25"] is not None
+    assert (hit.scores["dense"], hit.scores["fused"], hit.scores["rerank"]) == (None, None, None)
+    assert (hit.ranks["bm25"], hit.ranks["dense"]) == (1, None)
+
+
+def test_the_dense_side_knows_no_words(filled: WarmRuntime) -> None:
+    hits = search(filled, "document 3 topic 21", collection="default", k=5, retrieval=mode("dense")).hits
+    assert len(hits) == 5
+    assert all(hit.scores["bm25"] is None and hit.scores["dense"] is not None for hit in hits)
+    assert [hit.ranks["dense"] for hit in hits] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+def test_hybrid_hits_carry_every_part_and_its_rank(filled: WarmRuntime, fusion: str) -> None:
+    found = search(filled, "zyxwomat topic 21", collection="default", k=5, retrieval=mode("hybrid", fusion=fusion))
+    fused = [hit.scores["fused"] for hit in found.hits]
+    assert fused == sorted(fused, key=lambda score: -(score or 0))
+    assert "rare.md" in [hit.document for hit in found.hits]
+    assert all(hit.scores["dense"] is not None for hit in found.hits)
+    assert [hit.ranks["fused"] for hit in found.hits] == [1, 2, 3, 4, 5]
+    assert not found.reranked
+
+
+def test_hybrid_with_all_the_weight_on_one_side_is_that_side(filled: WarmRuntime) -> None:
+    question = "paragraph of document 5 topic 36"
+    for weight, side in ((1.0, "dense"), (0.0, "lexical")):
+        alone = search(filled, question, collection="default", k=5, retrieval=mode(side)).hits
+        both = search(filled, question, collection="default", k=5, retrieval=mode("hybrid", dense_weight=weight)).hits
+        assert both[0].chunk_id == alone[0].chunk_id
+
+
+def test_a_filter_holds_for_both_sides(filled: WarmRuntime) -> None:
+    filters = {"document": "rare.md"}
+    for name in ("dense", "lexical", "hybrid"):
+        hits = search(filled, "zyxwomat topic", collection="default", k=5, filters=filters, retrieval=mode(name)).hits
+        assert {hit.document for hit in hits} == {"rare.md"}
