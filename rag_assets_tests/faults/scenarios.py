@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from rag_assets.stores.lexical_compaction import TIER
 from rag_assets_tests.driving import corpus, write
 from rag_assets_tests.faults import work
 from rag_assets_tests.faults.processes import Job, completed
@@ -97,7 +98,7 @@ def _without_graph(subject: Subject) -> None:
 
 
 def damage(subject: Subject) -> None:
-    """By hand: a row deleted, one forged, one too many, and a vector lost."""
+    """By hand: a row deleted, one forged, one too many, a vector lost, and a segment of posting lists."""
     nth = "(SELECT chunk_id FROM index_entry ORDER BY chunk_id OFFSET {} LIMIT 1)".format
     _execute(
         subject,
@@ -106,7 +107,15 @@ def damage(subject: Subject) -> None:
         f" FROM index_entry WHERE chunk_id = {nth(2)}",
         f"DELETE FROM embedding WHERE text_hash = (SELECT text_hash FROM index_entry WHERE chunk_id = {nth(3)})",
         f"DELETE FROM index_entry WHERE chunk_id = {nth(0)}",
+        "DELETE FROM lexical_segment WHERE id = (SELECT min(id) FROM lexical_segment)",
     )
+
+
+def many_segments(subject: Subject) -> None:
+    """So many small writes that the next one has their segments merged."""
+    for number in range(2 * TIER):
+        write(subject.source, EDITED, f"# Document 0\n\nVersion {number} of it.\n")
+        completed(work.sync_once, subject)
 
 
 def _execute(subject: Subject, *statements: str) -> None:
@@ -140,6 +149,7 @@ SCENARIOS = {
         Scenario("forget", job=work.forget, arguments=(FORGOTTEN,), finish=_forget, gone=FORGOTTEN),
         Scenario("rebuild", _without_graph, edit, job=work.nightly_run, finish=again(work.nightly_run)),
         Scenario("garbage", _abandoned, job=work.collect_garbage, finish=again(work.collect_garbage)),
+        Scenario("merging", many_segments, edit),
         Scenario("resharding", change=edit, settings={"sync": {"shards": 3}}),
     )
 }

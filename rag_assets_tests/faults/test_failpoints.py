@@ -27,6 +27,8 @@ HOME = {
     "garbage.chunks": "garbage",
     "rollback.flipped": "rollback",
     "reconcile.deleted": "reconcile",
+    "lexical.rebuilt": "reconcile",
+    "lexical.compacted": "merging",
 }
 """The scenario in which the quick profile tries a failpoint; ``chunking`` for all others."""
 STRIDES = {"first-build": 12, "edits": 8, "model": 16, "promotion": 4, "rollback": 1, "reconcile": 1, "forget": 1}
