@@ -126,6 +126,9 @@ def completed(job: Job, subject: Subject, *arguments: Any, failpoint: str | None
 def _run(end: "Connection[Outcome, Any]", job: Job, subject: Subject, failpoint: str | None, arguments: Any) -> None:
     if failpoint is not None:
         os.environ[VARIABLE] = failpoint
+    # Whoever started the tests may have had it ignored or blocked, which children inherit.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         outcome = Outcome(value=job(subject, *arguments), passed=passings())
     except BaseException as error:

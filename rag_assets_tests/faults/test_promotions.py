@@ -231,7 +231,7 @@ def test_a_question_whose_index_is_dropped_while_it_is_embedded_is_answered_by_t
         with subject.opened() as runtime:
             embedder = Interrupted(version=MODEL, dimension=DIMENSION)
             runtime.fakes[MODEL], embedder.meanwhile = embedder, replace_twice
-            result = search(runtime, "Document 2", collection="default", k=1)
+            result = search(runtime, "Paragraph 1 of document 2 tells of topic 15", collection="default", k=1)
             live = runtime.live("default")
         assert live is not None
         assert result.generation.id == live.id
