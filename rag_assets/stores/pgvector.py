@@ -96,7 +96,8 @@ PAYLOAD = """
 
 
 def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]) -> Applied:
-    """Make the generation's rows of these documents equal to their chunks; a document without chunks loses its rows.
+    """Make the generation's rows of these documents equal to their chunks; a document without chunks, or one that
+    is gone though its chunks are still there, loses its rows.
 
     Runs wholly inside the server: no text and no vector travels. Rows that are already right are not written.
     """
@@ -110,7 +111,8 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
         sql.SQL(
             """
             DELETE FROM {table} e WHERE doc_id = ANY(%(documents)s) AND NOT EXISTS (
-                SELECT 1 FROM chunk c WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
+                SELECT 1 FROM chunk c JOIN document d USING (doc_id)
+                WHERE c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id)
             RETURNING chunk_id
             """
         ).format(table=table(generation)),

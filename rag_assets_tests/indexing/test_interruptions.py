@@ -92,6 +92,21 @@ def test_a_stage_that_runs_again_writes_nothing(index: WarmRuntime, source: Path
     assert state(index) == before
 
 
+def test_a_run_that_overtakes_the_chunks_of_a_removed_document_leaves_no_rows_of_it(
+    index: WarmRuntime, source: Path
+) -> None:
+    """One run has removed a document and not yet its chunks when another one writes the shard's rows."""
+    corpus(source)
+    run(index)
+    (source / "d01.md").unlink()
+    plan = planned(index)
+    for shard in plan.dirty_shards:
+        raw_documents.materialize(index, plan, shard)
+        index_entries.materialize(index, "default", shard)
+    run(index)
+    assert live_rows(index) == wanted_rows(index, source)
+
+
 def test_doing_an_old_plan_again_changes_nothing(index: WarmRuntime, source: Path) -> None:
     corpus(source)
     run(index)
