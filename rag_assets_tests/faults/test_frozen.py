@@ -10,8 +10,8 @@ from rag_assets_tests.faults.trials import FORGET_MEANWHILE, GO_ON_MEANWHILE, La
 
 LANES = 16
 """Frozen side by side: nearly all of a trial is waiting."""
-STRIDES = {"stop": 6, GO_ON_MEANWHILE: 12}
-"""The long profile freezes at every so manieth transaction; a freeze takes half a minute."""
+STRIDES = {"stop": 12, GO_ON_MEANWHILE: 24}
+"""The long profile freezes at every so manieth transaction, for a freeze takes half a minute."""
 
 FORGETTING = (
     "raw_documents.parsed",
@@ -25,7 +25,7 @@ STALE = ("raw_documents.parsed", "raw_documents.looked", "chunks.cut")
 
 
 def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
-    """Quick: every failpoint in one scenario. Long: every failpoint, at every passing, in every scenario."""
+    """Quick: every failpoint in one scenario. Long: every failpoint, at its first and last passing, in every scenario."""
     if not profile.is_long:
         names = sorted({name for scenario in SCENARIOS for name in prepared(scenario).passed} - set(EVERYWHERE))
         trials = [Trial(HOME.get(name, "chunking"), name, "stop") for name in names]
@@ -51,7 +51,7 @@ def trials_of(profile: Profile, prepared: Preparations) -> list[Trial]:
         for action in STRIDES
         for scenario in SCENARIOS
         for name, passed in sorted(prepared(scenario).passed.items())
-        for number in range(1, passed + 1, STRIDES[action] if name in EVERYWHERE else 1)
+        for number in (range(1, passed + 1, STRIDES[action]) if name in EVERYWHERE else sorted({1, passed}))
     ]
 
 

@@ -1,5 +1,6 @@
 """Imported once by the process that trials are forked from: everything a trial imports, so that none pays for it."""
 
+import gc
 import os
 
 from rag_assets.documents.worker import _ENVIRONMENT
@@ -19,3 +20,7 @@ parsed("warm.docx", b"not a document")
 html_environment().get_template("report.html")
 markdown_environment().get_template("report.md")
 default_parser_fp()
+
+# Children must not copy memory only because their garbage collector looked at it.
+gc.collect()
+gc.freeze()
