@@ -157,6 +157,10 @@ class Embedder(TokenCounter, Protocol):
         """Hash of the tokenizer, on which chunk borders depend."""
         ...
 
+    def warm(self) -> None:
+        """Load the model, if that takes time and has not been done. Any thread may call it."""
+        ...
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """One unit vector per text, in the order given."""
         ...

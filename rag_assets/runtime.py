@@ -5,8 +5,10 @@ and the command line receive the same object.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Thread
 from typing import Any
 
 from rag_assets import fingerprint
@@ -86,6 +88,15 @@ class Runtime:
     def attempt_fp(self) -> str:
         """Fingerprint of the parser and every limit: a quarantined file is tried again when it changes."""
         return attempt_fingerprint(self.settings.parsing)
+
+    def prepare(self, part: Callable[[], object]) -> None:
+        """Begin in another thread what will be asked for soon; whoever asks waits for it, and meets its error."""
+
+        def attempt() -> None:
+            with suppress(Exception):
+                part()
+
+        Thread(target=attempt, name="prepare").start()
 
     @property
     def embedder(self) -> Embedder:

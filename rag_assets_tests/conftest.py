@@ -65,10 +65,10 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_rag")
     yield _with_database(postgres_server, name)
-    _drop(postgres_server, name)
+    drop_database(postgres_server, name)
 
 
-def _drop(server: str, name: str) -> None:
+def drop_database(server: str, name: str) -> None:
     """FORCE may not end an autovacuum worker of the server's own; without it, PostgreSQL ends those itself."""
     with psycopg.connect(server, autocommit=True) as connection:
         try:

@@ -32,6 +32,9 @@ class FakeEmbedder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [2 + len(re.findall(r"\w+|[^\w\s]", text)) for text in texts]
 
+    def warm(self) -> None:
+        """Nothing to load."""
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         self.embedded += texts
         return self._vectors(texts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_assets.cli.main import common, fail, main, remember_source, reporting, working
+from rag_assets.cli.main import common, fail, importing_much, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ def run_sync(
 
 def local_runner(runtime: "Runtime") -> "Runner":
     """What materializes assets in this process; importing Dagster costs a second, so only when there is something to run."""
-    from rag_assets.definitions import build_definitions
-    from rag_assets.defs.local import LocalRunner
+    with importing_much():
+        from rag_assets.definitions import build_definitions
+        from rag_assets.defs.local import LocalRunner
 
     return LocalRunner(runtime, build_definitions(runtime=runtime))
 

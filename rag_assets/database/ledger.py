@@ -124,6 +124,15 @@ def spend_lease(connection: Connection, lease: ShardLease) -> ShardLease:
     return replace(lease, version=row[0])
 
 
+def writes(connection: Connection, collection: str) -> int:
+    """How often the shards of a collection have been written: it grows while runs are at work."""
+    row = connection.execute(
+        "SELECT coalesce(sum(version), 0) FROM shard WHERE collection = %s", (collection,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def _otherwise_sharded(connection: Connection, lease: ShardLease) -> int:
     """The locks make two runs under different numbers of shards wait for each other; a deadlock ends one of them."""
     try:

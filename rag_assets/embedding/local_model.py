@@ -51,6 +51,11 @@ class LocalModelEmbedder(ABC):
     def dimension(self) -> int:
         """Length of a vector."""
 
+    @property
+    @abstractmethod
+    def _model(self) -> Any:
+        """The model in memory."""
+
     @abstractmethod
     def _encode(self, texts: Sequence[str], kind: TextKind) -> Vectors:
         """Vectors of shape (len(texts), dimension) in order, of any length; ``texts`` is not empty."""
@@ -102,6 +107,10 @@ class LocalModelEmbedder(ABC):
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+    def warm(self) -> None:
+        """Load the model, unless this process has loaded it."""
+        _ = self._model
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of shape (len(texts), dimension), in order.

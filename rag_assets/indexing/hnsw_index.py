@@ -10,7 +10,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.results import StageResult
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
+from rag_assets.stores import lexical, pgvector, reachability
 
 
 def materialize(runtime: Runtime, collection: str) -> StageResult:
@@ -27,6 +27,9 @@ def materialize(runtime: Runtime, collection: str) -> StageResult:
         failpoint("hnsw_index.built")
         rows = pgvector.count(connection, generation)
         if built:
+            if reachability.unreachable(connection, generation):
+                # Another build makes another graph; whether that is whole is judged before it goes live.
+                pgvector.rebuild_index(connection, generation)
             lexical.optimise(connection, generation)
             generations.note_built(connection, generation.id, rows)
         size = pgvector.size_bytes(connection, generation)

@@ -7,10 +7,7 @@ from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical_integrity, pgvector
-
-REACHABILITY_ROWS = 2000
-"""Rows whose own vector is looked up through the index: all of a small index, a sample of a large one."""
+from rag_assets.stores import lexical_integrity, pgvector, reachability
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Integrity:
     stale_documents: int
     """Documents whose current version is not in the generation, or is not cut, or whose parsed form is gone."""
     unreachable: int
-    """Rows that a search for their own vector does not find."""
+    """Rows that no search for their own vector finds, however widely it looks."""
     looked_up: int
     """Rows that were looked up for that."""
     lost_chunks: int = 0
@@ -76,16 +73,6 @@ LOST_CHUNKS = """
     WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.chunks IS NOT NULL
       AND k.chunks <> (SELECT count(*) FROM chunk c WHERE c.chunker_fp = k.chunker_fp AND c.doc_id = k.doc_id)
 """
-_UNREACHABLE = """
-    SELECT count(*), count(*) FILTER (WHERE NOT found) FROM (
-        SELECT EXISTS (
-            SELECT 1 FROM (
-                SELECT near.text_hash FROM {table} near ORDER BY near.{column} <=> mine.{column} LIMIT 10
-            ) hits WHERE hits.text_hash = mine.text_hash
-        ) AS found
-        FROM (SELECT text_hash, embedding FROM {table} ORDER BY chunk_id LIMIT %(rows)s) mine
-    ) judged
-"""
 
 
 def inspect(runtime: Runtime, generation: Generation) -> Integrity:
@@ -95,12 +82,10 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
         "chunker": generation.key.chunker_fp,
         "embedder": generation.key.embedder_fp,
         "generation": generation.id,
-        "rows": REACHABILITY_ROWS,
     }
     names = {
         "table": pgvector.table(generation),
         "payload": sql.SQL(pgvector.PAYLOAD),
-        "column": sql.SQL(f"embedding::halfvec({int(generation.dimension)})"),
     }
     with runtime.database.transaction(snapshot=True) as connection:
 
@@ -110,7 +95,6 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
         rows = pgvector.count(connection, generation)
         missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
         lost = len(connection.execute(LOST_CHUNKS, parameters).fetchall())
-        connection.execute("SET LOCAL hnsw.ef_search = 100")
-        looked_up, unreachable = count(_UNREACHABLE)
+        unreachable = len(reachability.unreachable(connection, generation))
         lexical = lexical_integrity.faults(connection, generation)
-    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lost, lexical)
+    return Integrity(rows, missing, extra, wrong, stale, unreachable, min(rows, reachability.ROWS), lost, lexical)

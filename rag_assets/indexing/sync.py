@@ -1,5 +1,6 @@
 """``sync``: bring an index up to date. Plan, run the dirty shards, publish what is not live yet."""
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,13 @@ from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
 _T = TypeVar("_T")
-ATTEMPTS = 3
+ATTEMPTS = 5
 """How often a shard is tried when other runs keep writing it, or the database goes away."""
+QUIET_SECONDS = 1.0
+"""A shard that nobody has written for so long is taken to be free: two runs that only tried again would go on superseding
+each other."""
+QUIET_ATTEMPTS = 30
+"""How often that is looked for; a run that is still writing then is superseded."""
 
 _SECONDS = {
     "raw_documents": "parse",
@@ -93,6 +99,9 @@ def sync(
     started = time.perf_counter()
     first = len(runtime.results)
 
+    # Hashing a model takes longer than listing a thousand files, and another core.
+    runtime.prepare(lambda: runtime.embedder.fingerprint)
+
     def look() -> Planned:
         planned = make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete)
         refuse_other_folder(runtime, planned)
@@ -107,8 +116,11 @@ def sync(
     shards = shards_to_run(runtime, planned, before)
     running: Runner | None = None
     if shards:
-        # Parsing processes start while the runner is made: both import for a second or more.
-        runtime.parsers.warm(change.uri for change in planned.plan.changes if change.kind in READS)
+        # Parsing processes and the model start while the runner is made: that imports for a second.
+        read = [change.uri for change in planned.plan.changes if change.kind in READS]
+        runtime.parsers.warm(read)
+        if read:
+            runtime.prepare(runtime.embedder.warm)
         running = runner()
         _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
     target = _persistently(runtime, lambda: runtime.target(collection))
@@ -174,6 +186,7 @@ def _run_shards(
             if not lost:
                 return
             if attempt + 1 < ATTEMPTS:
+                _persistently(runtime, lambda: _wait_for_writers(runtime, collection))
                 runtime.plans[collection] = _persistently(
                     runtime,
                     lambda: make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete),
@@ -186,6 +199,18 @@ def _run_shards(
         f"Shards {lost} of {collection!r} could not be written: other runs keep writing them, or the database keeps going "
         "away. Wait for that to end, or run sync again."
     )
+
+
+def _wait_for_writers(runtime: Runtime, collection: str) -> None:
+    """Return when no run writes the collection, or one has for too long; nobody's next transaction is in the way of it."""
+    seen: int | None = None
+    for _ in range(QUIET_ATTEMPTS):
+        with runtime.database.transaction() as connection:
+            writes = ledger.writes(connection, collection)
+        if writes == seen:
+            return
+        seen = writes
+        time.sleep(QUIET_SECONDS * random.uniform(0.7, 1.3))
 
 
 def _run_each(runtime: Runtime, runner: Runner, collection: str, shards: Sequence[int]) -> list[int]:

@@ -153,7 +153,7 @@ def test_a_server_of_somebody_else_that_is_restarted_is_waited_for(
     server = EmbeddedPostgres(home)
     admin = server.acquire()
     with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS theirs WITH (FORCE)")
+        connection.execute("DROP DATABASE IF EXISTS theirs")
         connection.execute("CREATE DATABASE theirs")
     url = admin.replace("/rag?", "/theirs?")
     assert url != admin

@@ -38,6 +38,9 @@ class LoggedEmbedder(FakeEmbedder):
         super().__init__(version=version, dimension=DIMENSION)
         self._log = log
 
+    def warm(self) -> None:
+        """Nothing to load."""
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         vectors = super().embed_documents(texts)
         entry = {"pid": os.getpid(), "model": self.name, "texts": [text_hash(text) for text in texts]}

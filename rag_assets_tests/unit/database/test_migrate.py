@@ -10,6 +10,7 @@ import pytest
 
 from rag_assets.database.migrate import migrate, migrations
 from rag_assets.errors import RagAssetsError
+from rag_assets_tests.conftest import drop_database
 
 
 @pytest.fixture
@@ -20,8 +21,7 @@ def empty_url(postgres_server: str) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name}")
     parts = urlsplit(postgres_server)
     yield urlunsplit((parts.scheme, parts.netloc, f"/{name}", parts.query, ""))
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(postgres_server, name)
 
 
 def tables(connection: psycopg.Connection) -> set[str]:
