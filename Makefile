@@ -35,7 +35,7 @@ test: install  ## Run the whole default test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)
-	@$(BIN)/python -m pytest -q -m faults_long rag_assets_tests/faults
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m faults_long rag_assets_tests/faults
 
 lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

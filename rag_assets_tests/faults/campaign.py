@@ -51,7 +51,7 @@ profiles = pytest.mark.parametrize(
     "profile",
     [
         pytest.param(QUICK, id="quick"),
-        pytest.param(LONG, id="long", marks=[pytest.mark.faults_long, pytest.mark.timeout(3000)]),
+        pytest.param(LONG, id="long", marks=[pytest.mark.faults_long, pytest.mark.timeout(3 * 3600)]),
     ],
 )
 """Runs a test once in each profile; the long one is chosen by ``-m faults_long``."""
