@@ -1,0 +1,45 @@
+"""Settings: one frozen object, read from ``rag_assets.toml`` and the environment.
+
+Precedence, highest first: command-line flags (passed as ``overrides``), environment variables, ``rag_assets.toml``,
+the defaults below. Every mistake is reported with the field, the value and what is allowed.
+
+Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), ``RAG_SOURCE`` (a folder to index as the
+collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL server to use instead of the embedded one).
+"""
+
+from rag_assets.settings.loading import find_config, load_settings
+from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, NAME_PATTERN, CollectionSettings, Settings
+from rag_assets.settings.sections import (
+    AnswerSettings,
+    ChunkingSettings,
+    EmbedderSettings,
+    EvaluationSettings,
+    GateSettings,
+    IndexSettings,
+    Language,
+    LexicalSettings,
+    ParsingSettings,
+    RetrievalSettings,
+    SyncSettings,
+)
+
+__all__ = [
+    "CONFIG_FILE",
+    "DEFAULT_COLLECTION",
+    "NAME_PATTERN",
+    "AnswerSettings",
+    "ChunkingSettings",
+    "CollectionSettings",
+    "EmbedderSettings",
+    "EvaluationSettings",
+    "GateSettings",
+    "IndexSettings",
+    "Language",
+    "LexicalSettings",
+    "ParsingSettings",
+    "RetrievalSettings",
+    "Settings",
+    "SyncSettings",
+    "find_config",
+    "load_settings",
+]

@@ -1,0 +1,146 @@
+"""Reads the settings file and the environment, and says everything that is wrong with them."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, Settings
+
+
+def find_config(start: Path | None = None) -> Path | None:
+    """The settings file in force: ``RAG_CONFIG``, else ``rag_assets.toml`` in ``start`` (default: here) or above it."""
+    named = os.environ.get("RAG_CONFIG")
+    if named:
+        path = Path(named).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigurationError(f"RAG_CONFIG names {path}, which is not a file. Correct or unset it.")
+        return path
+    folder = (start or Path.cwd()).absolute()
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_FILE).is_file():
+            return candidate / CONFIG_FILE
+    return None
+
+
+def load_settings(
+    *, source: str | Path | None = None, collection: str | None = None, remember: bool = False
+) -> Settings:
+    """Read the settings in force.
+
+    A ``source`` (or ``RAG_SOURCE``) defines the collection ``collection`` (or ``RAG_COLLECTION``, default ``default``);
+    with ``remember`` it is written to ``<home>/collections.json``, so that later commands and the Dagster UI know it.
+
+    Raises:
+        ConfigurationError: naming every field that is wrong, its value and what is allowed.
+    """
+    config = find_config()
+    data: dict[str, Any] = _read_toml(config) if config else {}
+    anchor = config.parent if config else Path.cwd()
+    tables = data.get("collections", {})
+    if not isinstance(data.get("home", ""), str) or not isinstance(tables, dict):
+        return _validated(data, config)  # raises: what follows works on these two before they are validated
+    home = Path(os.environ.get("RAG_HOME") or data.get("home") or ".rag").expanduser()
+    data["home"] = home = home if home.is_absolute() else (Path.cwd() if os.environ.get("RAG_HOME") else anchor) / home
+    if os.environ.get("RAG_POSTGRES_URL"):
+        data["postgres_url"] = os.environ["RAG_POSTGRES_URL"]
+
+    remembered = _read_remembered(home)
+    collections: dict[str, Any] = tables | {n: {"source": p} for n, p in remembered.items() if n not in tables}
+    named_source = source or os.environ.get("RAG_SOURCE")
+    # The variable never changes the folder of a collection that has one and is merely named by a command.
+    named = collection if source or collection not in collections else None
+    name = named or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
+    if named_source:
+        path = Path(named_source).expanduser().absolute()
+        configured = tables.get(name, {})
+        collections[name] = {**configured, "source": path} if isinstance(configured, dict) else configured
+        remembered = remembered if name in tables else {**remembered, name: str(path)}
+    data["collections"] = {key: _anchored(value, anchor) for key, value in collections.items()}
+    if isinstance(data.get("answers"), dict):
+        data["answers"] = _anchored(data["answers"], anchor)
+    settings = _validated(data, config)
+    if named_source and remember and remembered != _read_remembered(home):
+        _write_remembered(home, remembered)
+    return settings
+
+
+def _validated(data: Mapping[str, Any], config: Path | None) -> Settings:
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, config)) from None
+
+
+def _anchored(section: Any, anchor: Path) -> Any:
+    """Make the relative paths of a section relative to the settings file instead of the working directory."""
+    if not isinstance(section, Mapping):
+        return section
+    anchored = dict(section)
+    for key in ("source", "questions", "models"):
+        if isinstance(anchored.get(key), str | Path):
+            anchored[key] = anchor / Path(anchored[key]).expanduser()
+    return anchored
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}.") from None
+
+
+def _remembered_path(home: Path) -> Path:
+    return home / "collections.json"
+
+
+def _read_remembered(home: Path) -> dict[str, str]:
+    path = _remembered_path(home)
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ConfigurationError(f"{path} is damaged. Delete it and run `rag-assets sync --source DIR` again.")
+    return value
+
+
+def _write_remembered(home: Path, remembered: Mapping[str, str]) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    path = _remembered_path(home)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(remembered, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _explain(error: ValidationError, config: Path | None) -> str:
+    lines = [f"{config or 'The settings'}: {error.error_count()} setting(s) are wrong:"]
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {field}: there is no such setting; known here: {', '.join(_known_fields(problem['loc']))}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {field}: is required but not set")
+        else:
+            lines.append(f"  {field} = {problem['input']!r}: {problem['msg']}")
+    return "\n".join(lines)
+
+
+def _known_fields(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return sorted(model.model_fields)

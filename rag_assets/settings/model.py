@@ -1,0 +1,108 @@
+"""Everything the project can be told, in one frozen object."""
+
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from rag_assets.errors import ConfigurationError
+from rag_assets.settings.sections import (
+    AnswerSettings,
+    ChunkingSettings,
+    EmbedderSettings,
+    EvaluationSettings,
+    GateSettings,
+    IndexSettings,
+    LexicalSettings,
+    ParsingSettings,
+    RetrievalSettings,
+    Section,
+    SyncSettings,
+)
+
+CONFIG_FILE = "rag_assets.toml"
+DEFAULT_COLLECTION = "default"
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
+"""Names become partition keys and parts of metric labels: short, lower case, no ``|`` and no quotes."""
+
+
+class CollectionSettings(Section):
+    """A named set of documents."""
+
+    source: Path
+    """Folder of documents. Relative paths are relative to the settings file."""
+    questions: Path | None = None
+    """Golden questions (JSON Lines) the collection is judged by."""
+    exclude: tuple[str, ...] = ()
+    """File-name patterns (fnmatch, against the path relative to the source) that are not indexed."""
+    chunking: ChunkingSettings | None = None
+    """Overrides the top-level ``[chunking]`` for this collection."""
+    retrieval: RetrievalSettings | None = None
+    """Overrides the top-level ``[retrieval]`` for this collection."""
+
+
+class Settings(Section):
+    """Everything the project can be told."""
+
+    home: Path = Path(".rag")
+    """Where state lives: the embedded database, reports, logs."""
+    postgres_url: str | None = Field(default=None, repr=False)
+    collections: dict[str, CollectionSettings] = Field({})
+    parsing: ParsingSettings = ParsingSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    index: IndexSettings = IndexSettings()
+    lexical: LexicalSettings = LexicalSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    answers: AnswerSettings = AnswerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gates: GateSettings = GateSettings()
+    sync: SyncSettings = SyncSettings()
+
+    @field_validator("collections")
+    @classmethod
+    def _names(cls, value: dict[str, CollectionSettings]) -> dict[str, CollectionSettings]:
+        for name in value:
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise ValueError(f"collection name {name!r} must match {NAME_PATTERN} (it becomes a partition key)")
+        return value
+
+    def collection(self, name: str) -> CollectionSettings:
+        """The settings of one collection.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+        """
+        if name in self.collections:
+            return self.collections[name]
+        known = ", ".join(sorted(self.collections)) or "none yet"
+        raise ConfigurationError(
+            f"There is no collection {name!r} (known: {known}). "
+            f"Add [collections.{name}] with a source to {CONFIG_FILE}, or pass --source DIR."
+        )
+
+    def chunking_of(self, name: str) -> ChunkingSettings:
+        """The chunking settings in force for one collection."""
+        return self.collection(name).chunking or self.chunking
+
+    def retrieval_of(self, name: str) -> RetrievalSettings:
+        """The retrieval settings in force for one collection."""
+        found = self.collections.get(name)
+        return (found.retrieval if found else None) or self.retrieval
+
+    def target(self, name: str | None = None) -> str:
+        """The collection a command means when it names none: ``default`` if there is one, else the first configured.
+
+        Raises:
+            ConfigurationError: no collection is configured, or none of that name.
+        """
+        if name is not None:
+            self.collection(name)
+            return name
+        if DEFAULT_COLLECTION in self.collections:
+            return DEFAULT_COLLECTION
+        if self.collections:
+            return next(iter(self.collections))
+        raise ConfigurationError(
+            f"No documents are configured. Pass --source DIR, set RAG_SOURCE, or add [collections.NAME] to {CONFIG_FILE}."
+        )

