@@ -162,7 +162,7 @@ def row(
     difference, mine, theirs = 0.0, [], []
     for question in questions:
         with database.transaction(snapshot=True) as connection:
-            found = lexical.search(connection, generation, question["question"], K)
+            found = lexical.search(connection, generation, question["question"], K).matches
         scores = same_terms(chosen.analyze_query(question["question"], languages))
         same, gap = ranks_equal(found, scores, list(ids))
         equal, difference = equal + same, max(difference, gap)

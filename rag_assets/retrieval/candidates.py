@@ -35,6 +35,8 @@ class Candidates:
     """BM25 of what the lexical side found."""
     fused: Mapping[str, float] = field(default_factory=dict)
     """Score both sides add up to; empty unless the mode is hybrid."""
+    other_bm25: Mapping[str, float] = field(default_factory=dict)
+    """BM25 of what only the dense side found."""
 
 
 def find(
@@ -54,6 +56,7 @@ def find(
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
     dense: dict[str, float] = {}
     bm25: dict[str, float] = {}
+    others: Mapping[str, float] = {}
     if asked.vector is not None:
         nearest = pgvector.nearest(
             connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact, filters=asked.filters
@@ -61,21 +64,27 @@ def find(
         dense = dict(nearest)
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
     if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
-        matches = lexical.search(
-            connection, generation, asked.question, depth, settings=lexical_settings, filters=asked.filters
+        found = lexical.search(
+            connection,
+            generation,
+            asked.question,
+            depth,
+            settings=lexical_settings,
+            filters=asked.filters,
+            also=tuple(dense),
         )
-        bm25 = {match.chunk_id: match.score for match in matches}
+        bm25 = {match.chunk_id: match.score for match in found.matches}
+        others = found.others
     if settings.mode != "hybrid" or not bm25:
         return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25)
-    fused = fuse(dense, bm25, settings)
-    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused)
-
-
-def fuse(dense: Mapping[str, float], bm25: Mapping[str, float], settings: RetrievalSettings) -> dict[str, float]:
-    """One score for everything that either side found."""
     if settings.fusion == "rrf":
-        return reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
-    return convex_combination([(settings.dense_weight, dense), (1 - settings.dense_weight, bm25)])
+        fused = reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
+    else:
+        # What one side has found gets its true score of the other, too: to count it as that side's worst costs quality.
+        only_lexical = [item for item in bm25 if item not in dense]
+        near = {**pgvector.similarities(connection, generation, only_lexical, asked.vector), **dense}
+        fused = convex_combination([(settings.dense_weight, near), (1 - settings.dense_weight, {**others, **bm25})])
+    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, others)
 
 
 def rank_of(scores: Mapping[str, float], ids: Sequence[str]) -> dict[str, int]:

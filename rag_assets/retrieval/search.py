@@ -174,6 +174,8 @@ def _hits(
         row = rows[item]
         metadata = dict(row.payload)
         scores = {name: round(values[item], 6) if item in values else None for name, values in parts.items()}
+        if item in found.other_bm25 and scores["bm25"] is None:
+            scores["bm25"] = round(found.other_bm25[item], 6)
         if not np.isnan(row.dense):
             # Also of what only the lexical side found: answers judge by it whether a passage is about the question.
             scores["dense"] = round(row.dense, 6)

@@ -67,7 +67,7 @@ def decode_ids(packed: npt.NDArray[np.void]) -> list[str]:
 def places(chunk_ids: npt.NDArray[np.void], wanted: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     """Rows whose id is one of ``wanted``."""
     # The first half of an id tells nearly all of them apart and compares as a number; the other half is then looked at.
-    candidates = np.flatnonzero(np.isin(_halves(chunk_ids)[:, 0], _halves(wanted)[:, 0]))
+    candidates = np.flatnonzero(np.isin(first_halves(chunk_ids), first_halves(wanted)))
     if not candidates.size:
         return candidates
     exact = set(wanted.tolist())
@@ -75,8 +75,9 @@ def places(chunk_ids: npt.NDArray[np.void], wanted: npt.NDArray[np.void]) -> npt
     return kept
 
 
-def _halves(chunk_ids: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
-    return np.ascontiguousarray(chunk_ids).view("<u8").reshape(-1, 2)
+def first_halves(chunk_ids: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:
+    """The first 8 bytes of each id, as a number."""
+    return np.ascontiguousarray(chunk_ids).view("<u8").reshape(-1, 2)[:, 0]
 
 
 def invert(analyses: Sequence[Analysis]) -> Postings:

@@ -76,6 +76,22 @@ class Rows:
         """(n,) of 16 bytes each."""
         return np.concatenate([part.rows.chunk_ids for part in self.parts.values()])
 
+    @cached_property
+    def _sorted(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """(first halves of the chunk ids, rising; the rows they are of)."""
+        halves = codec.first_halves(self.chunk_ids)
+        order = np.argsort(halves)
+        return halves[order], order
+
+    def scores_of(self, scores: "Floats", chunk_ids: Sequence[str]) -> dict[str, float]:
+        """The scores of rows named by id; an id that is in no row is left out. Deleted rows score 0."""
+        halves, order = self._sorted
+        wanted = codec.first_halves(codec.encode_ids(chunk_ids))
+        begin, end = np.searchsorted(halves, wanted, "left").tolist(), np.searchsorted(halves, wanted, "right").tolist()
+        # A chunk that was taken away and came back has a deleted row beside its own.
+        places = zip(chunk_ids, begin, end, strict=True)
+        return {item: float(scores[order[first:last]].max()) for item, first, last in places if first < last}
+
     def norms(self, k1: float, b: float) -> Floats:
         """What a count is weighed against: k1 · (1 − b + b · length / average); infinite for a deleted row, which scores 0."""
         if (k1, b) not in self._norms:
@@ -89,6 +105,16 @@ _memory: "OrderedDict[tuple[int, Any], Rows]" = OrderedDict()
 _lock = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a question finds."""
+
+    matches: Sequence[Match]
+    """Highest score first, equal scores by chunk id."""
+    others: Mapping[str, float]
+    """Scores of the rows that were asked for by id; 0 for one that has none of the question's terms."""
+
+
 def search(
     connection: Connection,
     generation: Generation,
@@ -97,7 +123,8 @@ def search(
     *,
     settings: LexicalSettings | None = None,
     filters: Mapping[str, str] | None = None,
-) -> list[Match]:
+    also: Sequence[str] = (),
+) -> Found:
     """The ``k`` rows with the highest BM25 score, highest first, equal scores by chunk id; rows that score 0 are left out.
 
     Call inside a transaction, best one with a snapshot.
@@ -109,6 +136,7 @@ def search(
         k: most rows that are returned.
         settings: ``k1`` and ``b``; None: the defaults.
         filters: equalities on payload fields, as in :func:`pgvector.search`.
+        also: chunk ids of rows whose score is wanted whatever it is.
 
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
@@ -128,9 +156,8 @@ def search(
         terms = again
         found, rows = _fetch(connection, generation, terms)
     scores = _score(rows, found, terms, weights)
-    if filters:
-        return _filtered(connection, generation, rows, scores, k, filters)
-    return _best(rows, scores, k)
+    matches = _filtered(connection, generation, rows, scores, k, filters) if filters else _best(rows, scores, k)
+    return Found(matches, rows.scores_of(scores, also) if also else {})
 
 
 def _remembered_languages(generation: Generation) -> Mapping[int, int]:

@@ -237,6 +237,19 @@ def fetch(
     return {row[0]: Row(*row) for row in rows}
 
 
+def similarities(
+    connection: Connection, generation: Generation, chunk_ids: Sequence[str], vector: npt.NDArray[np.float32] | None
+) -> dict[str, float]:
+    """Cosine similarity of rows, named by id, to a unit vector."""
+    if vector is None or not chunk_ids:
+        return {}
+    statement = sql.SQL("SELECT chunk_id, 1 - (embedding <=> %s) FROM {} WHERE chunk_id = ANY(%s)")
+    rows = connection.execute(
+        statement.format(table(generation)), (HalfVector(vector), list(chunk_ids)), binary=True
+    ).fetchall()
+    return dict(rows)
+
+
 def search(
     connection: Connection,
     generation: Generation,

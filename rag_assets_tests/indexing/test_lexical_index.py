@@ -16,7 +16,7 @@ def find(runtime: WarmRuntime, question: str, **options: Any) -> list[str]:
     """Documents of the chunks that are found, best first."""
     generation = live(runtime)
     with runtime.database.transaction(snapshot=True) as connection:
-        hits = lexical.search(connection, generation, question, 10, **options)
+        hits = lexical.search(connection, generation, question, 10, **options).matches
     names = dict(
         query(
             runtime, "SELECT chunk_id, payload ->> 'document' FROM index_entry WHERE generation_id = %s", generation.id

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rag_assets.retrieval.fusion import normalised, ranked
 from rag_assets.retrieval.search import search
 from rag_assets.settings import RetrievalSettings
 from rag_assets_tests.driving import WarmRuntime, corpus, run, write
@@ -45,6 +46,24 @@ def test_hybrid_hits_carry_every_part_and_its_rank(filled: WarmRuntime, fusion: 
     assert all(hit.scores["dense"] is not None for hit in found.hits)
     assert [hit.ranks["fused"] for hit in found.hits] == [1, 2, 3, 4, 5]
     assert not found.reranked
+
+
+def test_what_one_side_finds_is_fused_with_its_true_score_of_the_other(filled: WarmRuntime) -> None:
+    question = "paragraph of document 5 topic 36"
+    dense, bm25 = (
+        {hit.chunk_id: hit.scores[part] or 0.0 for hit in search(filled, question, k=100, retrieval=mode(name)).hits}
+        for name, part in (("dense", "dense"), ("lexical", "bm25"))
+    )
+    found = search(filled, question, k=6, retrieval=mode("hybrid", candidates=3)).hits
+    union = {*list(dense)[:6], *list(bm25)[:6]}
+    assert len(union) > 6
+    near = normalised({item: dense[item] for item in union})
+    words = normalised({item: bm25.get(item, 0.0) for item in union})
+    wanted = {item: 0.5 * near[item] + 0.5 * words[item] for item in union}
+    assert {hit.chunk_id: hit.scores["fused"] for hit in found} == pytest.approx(
+        {item: wanted[item] for item in ranked(wanted)[:6]}, abs=1e-5
+    )
+    assert all(hit.scores["bm25"] == pytest.approx(bm25.get(hit.chunk_id, 0.0), abs=1e-5) for hit in found)
 
 
 def test_hybrid_with_all_the_weight_on_one_side_is_that_side(filled: WarmRuntime) -> None:

@@ -74,7 +74,7 @@ def compact(database: Database, generation: Generation) -> None:
 
 def ask(database: Database, generation: Generation, question: str, k: int = 10, **options: Any) -> list[Match]:
     with database.transaction(snapshot=True) as connection:
-        return lexical.search(connection, generation, question, k, **options)
+        return lexical.search(connection, generation, question, k, **options).matches
 
 
 def faults(database: Database, generation: Generation) -> int:
