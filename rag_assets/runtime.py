@@ -171,7 +171,11 @@ class Runtime:
         return {
             "chunking": self.chunking(collection).model_dump(mode="json"),
             "embedder": dict(self.embedder.resolved),
-            "index": {"m": self.settings.index.m, "ef_construction": self.settings.index.ef_construction},
+            "index": {
+                "m": self.settings.index.m,
+                "ef_construction": self.settings.index.ef_construction,
+                "token_vectors": self.settings.index.token_vectors,
+            },
             # k1 and b are chosen per query, as ef_search is.
             "lexical": self.settings.lexical.model_dump(mode="json", include={"language", "stop_words"}),
         }
@@ -202,5 +206,6 @@ def index_fingerprint(settings: IndexSettings, lexical: LexicalSettings) -> str:
             "m": settings.m,
             "ef": settings.ef_construction,
             "lexical": analyzer_fingerprint(lexical),
+            **({"token_vectors": "int4"} if settings.token_vectors else {}),
         }
     )

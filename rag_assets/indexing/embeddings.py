@@ -12,14 +12,18 @@ import numpy.typing as npt
 from psycopg import sql
 
 from rag_assets.database.ledger import Connection
-from rag_assets.errors import RagAssetsError
+from rag_assets.embedding import quantised
+from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
-from rag_assets.models import Embedder
+from rag_assets.models import Embedder, TokenEmbedder
 from rag_assets.runtime import Recipe, Runtime
+from rag_assets.stores import token_vectors
 
 BATCH = 256
 """Texts embedded between two commits: a few seconds of work on a small machine."""
+TOKEN_BATCH = 64
+"""The same for the vectors of tokens, which take a hundred times the room."""
 WORTH_MEASURING = 50
 """Fewer texts than this say more about loading the model than about its speed."""
 
@@ -31,6 +35,11 @@ _MISSING = sql.SQL("""
     SELECT c.text_hash, max(c.tokens) AS tokens {}
       AND NOT EXISTS (SELECT 1 FROM embedding e WHERE e.embedder_fp = %(embedder)s AND e.text_hash = c.text_hash)
     GROUP BY c.text_hash ORDER BY tokens, c.text_hash
+""").format(_CHUNKS)
+_WITHOUT_TOKENS = sql.SQL("""
+    SELECT c.text_hash {}
+      AND NOT EXISTS (SELECT 1 FROM token_vectors t WHERE t.embedder_fp = %(embedder)s AND t.text_hash = c.text_hash)
+    GROUP BY c.text_hash ORDER BY max(c.tokens), c.text_hash
 """).format(_CHUNKS)
 _TEXTS = """
     SELECT DISTINCT ON (text_hash) text_hash, CASE context WHEN '' THEN text ELSE context || E'\\n' || text END
@@ -61,6 +70,8 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         "embedder": recipe.key.embedder_fp,
     }
     missing, tokens = _embed_missing(runtime, parameters, embedder)
+    if runtime.settings.index.token_vectors and embedder.fingerprint == runtime.embedder.fingerprint:
+        _keep_token_vectors(runtime, parameters, embedder)
     with runtime.database.transaction(snapshot=True) as connection:
         return _result(connection, collection, shard, parameters, missing, tokens, time.perf_counter() - started)
 
@@ -100,6 +111,29 @@ def _embed_missing(runtime: Runtime, parameters: dict[str, Any], embedder: Embed
     if len(missing) >= WORTH_MEASURING:
         _note_throughput(runtime, embedder.fingerprint, tokens / embedding_seconds)
     return len(missing), tokens
+
+
+def _keep_token_vectors(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder) -> None:
+    """Give every text its token vectors, a batch a transaction.
+
+    Raises:
+        ConfigurationError: the embedder gives none.
+    """
+    if not isinstance(embedder, TokenEmbedder):
+        raise ConfigurationError(
+            f"The embedder {embedder.name!r} gives no token vectors. Set index.token_vectors = false, or use another embedder."
+        )
+    with runtime.database.transaction() as connection:
+        missing = [row[0] for row in connection.execute(_WITHOUT_TOKENS, parameters).fetchall()]
+    for start in range(0, len(missing), TOKEN_BATCH):
+        batch = missing[start : start + TOKEN_BATCH]
+        with runtime.database.transaction() as connection:
+            texts = dict(connection.execute(_TEXTS, (parameters["chunker"], batch)).fetchall())
+        found = embedder.embed_document_tokens(list(texts.values()))
+        packed = {digest: quantised.pack(vectors) for digest, vectors in zip(texts, found, strict=True)}
+        with runtime.database.transaction() as connection:
+            token_vectors.write(connection, embedder.fingerprint, packed)
+        runtime.progress("tokens", start + len(batch), len(missing))
 
 
 def _note_throughput(runtime: Runtime, embedder_fp: str, tokens_per_second: float) -> None:

@@ -6,14 +6,15 @@ sentence-transformers CrossEncoder; ``litellm:NAME`` a rerank endpoint (Cohere, 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from rag_assets.embedding.quantised import unpack
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.models import Embedder, TokenEmbedder
+from rag_assets.models import Embedder, TokenEmbedder, Vectors
 
 LATE_INTERACTION = "late-interaction"
 CROSS_ENCODER = "cross-encoder:"
@@ -52,19 +53,27 @@ def rerank(reranker: Reranker, question: str, passages: Sequence[str], *, budget
 
 
 class LateInteraction:
-    """MaxSim over the embedder's token vectors, computed when asked."""
+    """MaxSim over the embedder's token vectors: those that are kept, and the rest computed when asked."""
 
-    def __init__(self, embedder: TokenEmbedder) -> None:
-        self._embedder = embedder
+    def __init__(self, embedder: TokenEmbedder, kept: Mapping[str, bytes] | None = None) -> None:
+        """``kept``: passage -> its quantised token vectors."""
+        self._embedder, self._kept = embedder, kept or {}
 
     def score(self, question: str, passages: Sequence[str]) -> Iterator[Sequence[float]]:
         """Mean over the question's tokens of the best cosine to a token of the passage: −1 … 1."""
         (asked,) = self._embedder.embed_query_tokens([question])
         for start in range(0, len(passages), BATCH):
             batch = passages[start : start + BATCH]
-            yield [
-                float((asked @ tokens.T).max(axis=1).mean()) for tokens in self._embedder.embed_document_tokens(batch)
-            ]
+            other = [passage for passage in batch if passage not in self._kept]
+            tokens = dict(zip(other, self._embedder.embed_document_tokens(other), strict=True)) if other else {}
+            tokens |= self._unpacked([passage for passage in batch if passage in self._kept], asked.shape[1])
+            yield [float((asked @ tokens[passage].T).max(axis=1).mean()) for passage in batch]
+
+    def _unpacked(self, passages: Sequence[str], dimension: int) -> dict[str, Vectors]:
+        if not passages:
+            return {}
+        tokens, counts = unpack([self._kept[passage] for passage in passages], dimension)
+        return dict(zip(passages, np.split(tokens, np.cumsum(counts)[:-1]), strict=True))
 
 
 class CrossEncoderReranker:
@@ -125,8 +134,8 @@ class LiteLLMReranker:
         yield [scores[position] for position in range(len(passages))]
 
 
-def build_reranker(name: str, embedder: Embedder) -> Reranker:
-    """The reranker a setting names.
+def build_reranker(name: str, embedder: Embedder, kept: Mapping[str, bytes] | None = None) -> Reranker:
+    """The reranker a setting names; ``kept``: passage -> its quantised token vectors, where there are any.
 
     Raises:
         ConfigurationError: there is none of that name, or it can't be had here.
@@ -137,7 +146,7 @@ def build_reranker(name: str, embedder: Embedder) -> Reranker:
                 f"The embedder {embedder.name!r} gives no token vectors, which {LATE_INTERACTION!r} compares. "
                 f"Use '{CROSS_ENCODER}NAME' or '{LITELLM}NAME'."
             )
-        return LateInteraction(embedder)
+        return LateInteraction(embedder, kept)
     if name.startswith(CROSS_ENCODER) and name != CROSS_ENCODER:
         return CrossEncoderReranker(name.removeprefix(CROSS_ENCODER))
     if name.startswith(LITELLM) and name != LITELLM:

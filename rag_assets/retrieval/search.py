@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,10 @@ from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.models import Hit
 from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
 from rag_assets.retrieval.fusion import convex_combination, ranked
-from rag_assets.retrieval.rerank import build_reranker, rerank
+from rag_assets.retrieval.rerank import LATE_INTERACTION, build_reranker, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
-from rag_assets.stores import pgvector
+from rag_assets.stores import pgvector, token_vectors
 
 MAX_K = 1000
 _ATTEMPTS = 5
@@ -104,6 +104,8 @@ class _Passages:
     found: Candidates | None = None
     """None: another generation is live now, and its questions are embedded otherwise."""
     rows: Mapping[str, pgvector.Row] | None = None
+    tokens: Mapping[str, bytes] = field(default_factory=dict)
+    """Chunk id -> quantised token vectors, where the reranker compares them and they are kept."""
 
 
 def _in_one_snapshot(
@@ -125,7 +127,10 @@ def _in_one_snapshot(
             runtime.settings.lexical,
             runtime.settings.index.ef_search,
         )
-        return _Passages(chosen, found, pgvector.fetch(connection, chosen, found.order, question.vector))
+        tokens: Mapping[str, bytes] = {}
+        if settings.rerank == LATE_INTERACTION and token_vectors.are_kept(chosen):
+            tokens = token_vectors.read(connection, chosen, found.order[: settings.rerank_depth])
+        return _Passages(chosen, found, pgvector.fetch(connection, chosen, found.order, question.vector), tokens)
 
 
 def _reranked(
@@ -140,10 +145,10 @@ def _reranked(
     seconds = 0.0
     if settings.rerank != "none" and order:
         first = list(order[: settings.rerank_depth])
-        reranker = build_reranker(settings.rerank, runtime.embedder_of(passages.generation))
-        done = rerank(
-            reranker, question, [_passage(rows[item]) for item in first], budget_seconds=settings.rerank_seconds
-        )
+        texts = {item: _passage(rows[item]) for item in first}
+        kept = {texts[item]: vectors for item, vectors in passages.tokens.items()}
+        reranker = build_reranker(settings.rerank, runtime.embedder_of(passages.generation), kept)
+        done = rerank(reranker, question, list(texts.values()), budget_seconds=settings.rerank_seconds)
         seconds = done.seconds
         if done.scores is not None:
             scores = dict(zip(first, done.scores, strict=True))

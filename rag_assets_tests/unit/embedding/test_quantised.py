@@ -1,0 +1,34 @@
+"""Token vectors in 4 bits a number: how near they stay, and that any shape comes back."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag_assets.embedding.quantised import pack, unpack
+
+
+@settings(deadline=None, max_examples=50)
+@given(shapes=st.lists(st.integers(0, 9), max_size=5), dimension=st.integers(1, 33), seed=st.integers(0, 99))
+def test_every_number_comes_back_within_half_a_step_of_its_token(shapes: list[int], dimension: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    texts = [rng.standard_normal((tokens, dimension)).astype(np.float32) for tokens in shapes]
+    found, counts = unpack([pack(text) for text in texts], dimension)
+    assert counts == shapes
+    assert found.shape == (sum(shapes), dimension)
+    if len(found):
+        whole = np.concatenate(texts)
+        step = np.abs(whole).max(axis=1, keepdims=True) / 7
+        assert np.all(np.abs(found - whole) <= step * 0.51)
+
+
+def test_a_token_of_384_numbers_takes_194_bytes_and_keeps_its_direction() -> None:
+    vectors = np.random.default_rng(0).standard_normal((50, 384)).astype(np.float32)
+    data = pack(vectors)
+    assert len(data) == 50 * 194
+    found, _ = unpack([data], 384)
+    cosines = (found * vectors).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(vectors, axis=1)
+    assert cosines.min() > 0.98
+
+
+def test_a_vector_of_zeros_stays_one() -> None:
+    assert not unpack([pack(np.zeros((1, 4), np.float32))], 4)[0].any()
