@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-faults lint clean
+.PHONY: help install demo dev test test-faults eval-retrieval lint clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ test: install  ## Run the whole default test suite
 
 test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m faults_long rag_assets_tests/faults
+
+# The development sets are not in the repository; without them the bundled sample corpus is measured.
+DATA ?= $(wildcard ../shared/data)
+eval-retrieval: install  ## Measure every retrieval mode, with intervals (DATA=folder of sets: documents/ and questions.jsonl)
+	@$(BIN)/python evals/retrieval.py $(if $(DATA),--data $(DATA),--data evals --sets sample)
 
 lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -109,9 +109,9 @@ class RetrievalSettings(Section):
     """Passages each side contributes."""
     rerank: str = "none"
     """``late-interaction`` (needs no further weights), ``cross-encoder:NAME``, ``litellm:NAME``, or ``none``."""
-    rerank_depth: int = Field(50, ge=1, le=500)
+    rerank_depth: int = Field(30, ge=1, le=500)
     """Passages that are reranked."""
-    rerank_weight: float = Field(0.5, ge=0, le=1)
+    rerank_weight: float = Field(0.4, ge=0, le=1)
     """Weight of the reranker's score against the one before it, both normalised over those passages."""
     rerank_seconds: float = Field(2.0, gt=0)
     """Time the reranker may take; when it is spent, the order before it stands, and the result says so."""
