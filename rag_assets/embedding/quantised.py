@@ -26,6 +26,27 @@ def pack(vectors: Vectors) -> bytes:
     return np.hstack([packed, scales[:, None].view(np.uint8).reshape(-1, _SCALE_BYTES)]).tobytes()
 
 
+def mean_best(asked: Vectors, data: Sequence[bytes]) -> list[float]:
+    """For each packed text, the mean over the vectors of ``asked`` of the highest product with one of its vectors.
+
+    As :func:`unpack` and a product would give, without making the unpacked vectors: the two numbers of a byte are multiplied apart,
+    and the scale comes last.
+    """
+    dimension = asked.shape[1]
+    width = (dimension + 1) // 2 + _SCALE_BYTES
+    rows = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(-1, width)
+    if dimension % 2:
+        asked = np.pad(asked, ((0, 0), (0, 1)))
+    numbers = rows[:, :-_SCALE_BYTES]
+    products = asked[:, ::2] @ (numbers & 15).astype(np.float32).T
+    products += asked[:, 1::2] @ (numbers >> 4).astype(np.float32).T
+    products -= _ZERO * asked.sum(axis=1, keepdims=True)
+    products *= np.ascontiguousarray(rows[:, -_SCALE_BYTES:]).view("<f2").astype(np.float32)[:, 0]
+    ends = np.cumsum([len(part) // width for part in data]).tolist()
+    starts = [0, *ends[:-1]]
+    return [float(products[:, a:b].max(axis=1).mean()) if a < b else -1.0 for a, b in zip(starts, ends, strict=True)]
+
+
 def unpack(data: Sequence[bytes], dimension: int) -> tuple[Vectors, list[int]]:
     """(all tokens below one another, of shape (tokens, dimension); the number of tokens of each)."""
     width = (dimension + 1) // 2 + _SCALE_BYTES

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rag_assets.embedding.quantised import unpack
+from rag_assets.embedding.quantised import mean_best
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.models import Embedder, TokenEmbedder, Vectors
+from rag_assets.models import Embedder, TokenEmbedder
 
 LATE_INTERACTION = "late-interaction"
 CROSS_ENCODER = "cross-encoder:"
@@ -65,15 +65,12 @@ class LateInteraction:
         for start in range(0, len(passages), BATCH):
             batch = passages[start : start + BATCH]
             other = [passage for passage in batch if passage not in self._kept]
-            tokens = dict(zip(other, self._embedder.embed_document_tokens(other), strict=True)) if other else {}
-            tokens |= self._unpacked([passage for passage in batch if passage in self._kept], asked.shape[1])
-            yield [float((asked @ tokens[passage].T).max(axis=1).mean()) for passage in batch]
-
-    def _unpacked(self, passages: Sequence[str], dimension: int) -> dict[str, Vectors]:
-        if not passages:
-            return {}
-        tokens, counts = unpack([self._kept[passage] for passage in passages], dimension)
-        return dict(zip(passages, np.split(tokens, np.cumsum(counts)[:-1]), strict=True))
+            kept = [passage for passage in batch if passage in self._kept]
+            computed = self._embedder.embed_document_tokens(other) if other else []
+            scores = [float((asked @ tokens.T).max(axis=1).mean()) for tokens in computed]
+            scores += mean_best(asked, [self._kept[passage] for passage in kept]) if kept else []
+            found = dict(zip([*other, *kept], scores, strict=True))
+            yield [found[passage] for passage in batch]
 
 
 class CrossEncoderReranker:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_assets.embedding.quantised import pack, unpack
+from rag_assets.embedding.quantised import mean_best, pack, unpack
 
 
 @settings(deadline=None, max_examples=50)
@@ -19,6 +19,18 @@ def test_every_number_comes_back_within_half_a_step_of_its_token(shapes: list[in
         whole = np.concatenate(texts)
         step = np.abs(whole).max(axis=1, keepdims=True) / 7
         assert np.all(np.abs(found - whole) <= step * 0.51)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    shapes=st.lists(st.integers(1, 9), min_size=1, max_size=5), dimension=st.integers(1, 33), seed=st.integers(0, 99)
+)
+def test_the_best_products_are_those_with_the_unpacked_vectors(shapes: list[int], dimension: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    asked = rng.standard_normal((3, dimension)).astype(np.float32)
+    data = [pack(rng.standard_normal((tokens, dimension)).astype(np.float32)) for tokens in shapes]
+    expected = [float((asked @ unpack([part], dimension)[0].T).max(axis=1).mean()) for part in data]
+    np.testing.assert_allclose(mean_best(asked, data), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_token_of_384_numbers_takes_194_bytes_and_keeps_its_direction() -> None:
