@@ -80,7 +80,7 @@ class ChunkDraft:
     """A chunk before it gets its identity: what a chunker returns."""
 
     text: str
-    """The exact words of the document: ``document.text[start:end]``."""
+    """What is shown of the document, in its exact words: ``document.text[start:end]``."""
     start: int
     end: int
     headings: tuple[str, ...] = ()
@@ -88,14 +88,24 @@ class ChunkDraft:
     kinds: tuple[str, ...] = ()
     """Element kinds it is made of, without repeats, in order."""
     context: str = ""
-    """Put before ``text`` (with a newline) when embedding; empty when contextual chunks are off."""
+    """Put before the embedded words (with a newline): title and heading path unless contextual chunks are off, and the header
+    row where the chunk opens further down in a table."""
     tokens: int = 0
     """Length of ``embedded_text`` in the embedder's tokens, special tokens included."""
+    embedded_span: tuple[int, int] | None = None
+    """The part of the document that is embedded, inside ``start`` and ``end``; None: all of ``text``."""
+
+    @property
+    def embedded_part(self) -> str:
+        """The words of the document that are embedded."""
+        if self.embedded_span is None:
+            return self.text
+        return self.text[self.embedded_span[0] - self.start : self.embedded_span[1] - self.start]
 
     @property
     def embedded_text(self) -> str:
         """The exact text that is embedded, and hashed."""
-        return f"{self.context}\n{self.text}" if self.context else self.text
+        return f"{self.context}\n{self.embedded_part}" if self.context else self.embedded_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,15 @@ class TokenCounter(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens included, without truncation."""
+        ...
+
+
+@runtime_checkable
+class DocumentEncoder(TokenCounter, Protocol):
+    """A ``TokenCounter`` that also gives vectors."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """One unit vector per text, in the order given."""
         ...
 
 

@@ -130,7 +130,7 @@ class Runtime:
 
     def chunker_fp(self, collection: str) -> str:
         """Fingerprint of how a collection is cut."""
-        return chunker_fingerprint(self.chunking(collection), self.embedder.tokenizer_fingerprint)
+        return chunker_fingerprint(self.chunking(collection), self.embedder)
 
     def key(self, collection: str) -> GenerationKey:
         """The index the configuration asks for."""

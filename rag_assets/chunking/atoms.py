@@ -17,10 +17,13 @@ from rag_assets.chunking.sentences import sentence_spans
 Span = tuple[int, int]
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*+\n\s*+")
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")
+"""As ``_PARAGRAPH``, but the indentation after them stays with its line."""
 _LINE = re.compile(r"\n+")
 _UNSPACED = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d"
 """Kana and ideographs: a line may break after each of them."""
 _NEVER_FIRST = "、。，．！？：；）］｝」』】》〉”’…!?,.;:)\\]}"
+_WORD = re.compile(rf"\s*+(?:[{_UNSPACED}]|[^\s{_UNSPACED}]++)[{_NEVER_FIRST}]*+\s*+")
 _PARTS = 4
 """A sentence over the budget is cut into parts of a quarter of the budget or less, which pack well."""
 
@@ -40,36 +43,75 @@ class Atom:
     """What fits into a chunk that opens with this atom."""
 
 
-def cut_elements(
-    layout: Layout, spans: Iterable[tuple[int, int]], header_costs: Sequence[int], meter: CostMeter
-) -> list[Atom]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the elements of a document cost; every list is per element."""
+
+    costs: Sequence[int]
+    """The whole element."""
+    rooms: Sequence[int]
+    """What fits into a chunk under its heading path."""
+    header_costs: Sequence[int]
+    """What its header row takes of a chunk that opens further down in the table."""
+
+    def is_whole(self, layout: Layout, element: int) -> bool:
+        """Whether the element is a table or code that fits into a chunk: such a one is never cut."""
+        return layout.elements[element].kind in (TABLE, CODE) and self.costs[element] <= self.rooms[element]
+
+
+def cut_elements(layout: Layout, spans: Iterable[tuple[int, int]], measured: Measured, meter: CostMeter) -> list[Atom]:
     """Cut elements into atoms that fit a chunk each.
 
     Args:
         layout: the document.
         spans: (element, room) of every element to cut, where room is what fits into a chunk there.
-        header_costs: per element, what its header row takes of a chunk that opens further down in the table.
+        measured: what its elements cost.
         meter: measures the atoms, all of them in one call per round.
     """
     atoms: list[Atom] = []
     block = 0
     for element, room in spans:
         kind = layout.elements[element].kind
+        if measured.is_whole(layout, element):
+            start, end = layout.starts[element], layout.starts[element + 1]
+            atoms.append(Atom(start, end, max(1, measured.costs[element]), block, "line", measured.rooms[element]))
+            block += 1
+            continue
         header_end = layout.starts[element] + len(layout.header_row(element))
-        for paragraph in _cut_after(_PARAGRAPH, layout.text, layout.starts[element], layout.starts[element + 1]):
+        between = _BLANK_LINES if kind in (TABLE, CODE) else _PARAGRAPH
+        for paragraph in _cut_after(between, layout.text, layout.starts[element], layout.starts[element + 1]):
             for start, end in _atom_spans(kind, layout.text, paragraph):
                 role = _role(kind)
-                free = room - (header_costs[element] if start >= header_end else 0)
+                free = room - (measured.header_costs[element] if start >= header_end else 0)
                 atoms.append(Atom(start, end, 0, block, role, free))
             block += 1
     return _within_room(layout.text, atoms, meter)
 
 
-def cut_in_two(text: str, start: int, end: int) -> list[Span]:
-    """Two or more parts of a span of at least two characters, cut between words where there are words."""
+def cut_words(layout: Layout, measured: Measured, meter: CostMeter) -> list[Atom]:
+    """Cut a whole document into words, and words that don't fit a chunk into parts."""
+    atoms = []
+    for element, room in enumerate(measured.rooms):
+        start, end = layout.starts[element], layout.starts[element + 1]
+        header_end = start + len(layout.header_row(element))
+        for word in _cut_at([match.start() for match in _WORD.finditer(layout.text, start, end)], start, end):
+            free = room - (measured.header_costs[element] if word[0] >= header_end else 0)
+            atoms.append(Atom(*word, 0, element, "part", free))
+    return _within_room(layout.text, atoms, meter)
+
+
+def cut_in_two(layout: Layout, start: int, end: int) -> list[Span]:
+    """Two or more parts of a span of at least two characters: cut between elements where it holds several, else between the
+    lines of a table or of code, else between words where there are words."""
     half = (end - start + 1) // 2
-    parts = [*_words(half, text, start, end)]
-    return parts if len(parts) > 1 else [*_characters(half, text, start, end)]
+    borders = layout.starts[layout.element_at(start) + 1 : layout.element_at(end - 1) + 1]
+    if not borders and layout.elements[layout.element_at(start)].kind in (TABLE, CODE):
+        borders = [match.end() for match in _LINE.finditer(layout.text, start, end) if match.end() < end]
+    if borders:
+        middle = min(borders, key=lambda border: abs(border - start - half))
+        return [(start, middle), (middle, end)]
+    parts = [*_words(half, layout.text, start, end)]
+    return parts if len(parts) > 1 else [*_characters(half, layout.text, start, end)]
 
 
 def _role(kind: str) -> Literal["heading", "sentence", "line"]:
@@ -110,8 +152,9 @@ def _within_room(text: str, atoms: list[Atom], meter: CostMeter) -> list[Atom]:
 def _measured(text: str, atoms: Iterable[Atom], meter: CostMeter) -> list[Atom]:
     """The atoms with their cost; 0 means not yet measured."""
     atoms = [*atoms]
-    costs = iter(meter.costs([text[atom.start : atom.end] for atom in atoms if not atom.cost]))
-    return [atom if atom.cost else replace(atom, cost=max(1, next(costs))) for atom in atoms]
+    unknown = [*dict.fromkeys(text[atom.start : atom.end] for atom in atoms if not atom.cost)]
+    costs = dict(zip(unknown, meter.costs(unknown), strict=True))
+    return [atom if atom.cost else replace(atom, cost=max(1, costs[text[atom.start : atom.end]])) for atom in atoms]
 
 
 def _words(size: int, text: str, start: int, end: int) -> Iterator[Span]:

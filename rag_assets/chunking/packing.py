@@ -66,12 +66,26 @@ class _Packer:
         """Append ``piece`` to the last chunk, or open the next one with it."""
         cost = _cost(piece)
         if not self._chunks or cost > self._free:
+            piece = [*self._headings_before(piece, cost), *piece]
+            cost = _cost(piece)
             start, repeated = self._overlap_before(piece[0], cost)
             self._free = piece[0].room - repeated
             self._starts.append(start)
             self._chunks.append([])
         self._chunks[-1] += piece
         self._free -= cost
+
+    def _headings_before(self, piece: Sequence[Atom], cost: int) -> list[Atom]:
+        """Take from the end of the last chunk the headings of what opens the next one, where there is room for them."""
+        last = self._chunks[-1] if self._chunks else []
+        keep = len(last)
+        while keep and last[keep - 1].role == "heading":
+            keep -= 1
+        headings = last[keep:]
+        if not keep or not headings or _cost(headings) + cost > headings[0].room:
+            return []
+        del last[keep:]
+        return headings
 
     def finish(self) -> list[Cut]:
         """The cuts, after a tiny last chunk has been filled up from the one before."""

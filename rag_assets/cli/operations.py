@@ -225,7 +225,7 @@ def reconcile(source: Path | None, collection: str | None, as_json: bool) -> Non
         before = found.before
         click.echo(
             f"{found.generation.name}: {before.rows:,} rows; {before.missing} missing, {before.extra} extra, {before.wrong} wrong, "
-            f"{before.unreachable} unreachable, {before.lexical} wrong in the lexical index, {before.stale_documents} documents behind"
+            f"{before.unreachable} unreachable, {before.truncated} truncated, {before.lexical} wrong in the lexical index, {before.stale_documents} documents behind"
         )
         if found.repaired_documents or found.rebuilt_index or found.rebuilt_lexical:
             click.echo(f"repaired {found.repaired_documents} documents; {found.after.faults} faults left")

@@ -18,6 +18,7 @@ _STEPS = {
     "shards": "Updating shards",
     "index": "Building the index",
     "evaluate": "Asking golden questions",
+    "variants": "Comparing variants",
     "compare with exact search": "Comparing with exact search",
     "answer": "Answering golden questions",
 }

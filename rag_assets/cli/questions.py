@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from rag_assets.cli.comparison import HELP as COMPARE_HELP
+from rag_assets.cli.comparison import compare_chunking
 from rag_assets.cli.main import common, fail, main, reporting, working
 from rag_assets.cli.output import emit, excerpt
 
@@ -121,10 +123,13 @@ def print_answer(asked: Any) -> None:
 @click.option(
     "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
 )
-def evaluate(source: Path | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
-    """Measure the live index with golden questions and write a report.
+@click.option("--compare", "compared", metavar="chunking=…", help=COMPARE_HELP)
+def evaluate(
+    source: Path | None, collection: str | None, as_json: bool, questions: Path | None, compared: str | None
+) -> None:
+    """Measure the live index with golden questions and write a report; or compare ways to cut the documents.
 
-    Exit code 0: pass, 3: fail or inconclusive.
+    Exit code 0: pass, 3: fail or inconclusive. A comparison has no verdict.
     """
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.errors import ConfigurationError
@@ -138,6 +143,9 @@ def evaluate(source: Path | None, collection: str | None, as_json: bool, questio
                 "in rag_assets.toml. One question a line: "
                 '{"id": "1", "question": "…", "relevant": [{"document": "path", "quote": "exact words"}]}'
             )
+        if compared is not None:
+            compare_chunking(runtime, name, file, compared, bars, as_json=as_json)
+            return
         command = f"rag-assets evaluate --collection {name} --questions {file}"
         result, path = evaluate_live(runtime, name, file, command=command)
         bars.__exit__(None, None, None)

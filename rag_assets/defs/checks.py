@@ -103,8 +103,8 @@ def equals_ledger(generation: Generation, found: Integrity) -> dg.AssetCheckEval
 
 def _equality(generation: Generation, found: Integrity) -> str:
     if not found.faults:
-        return f"{generation.name}: {found.rows:,} rows, none missing, extra, wrong, out of date, unreachable or wrong in the lexical index."
+        return f"{generation.name}: {found.rows:,} rows, none missing, extra, wrong, out of date, unreachable, truncated or wrong in the lexical index."
     return (
         f"{generation.name}: {found.missing} rows missing, {found.extra} extra, {found.wrong} wrong, {found.unreachable} "
-        f"unreachable, {found.lexical} wrong in the lexical index; {found.stale_documents} documents out of date. `rag-assets reconcile` repairs it."
+        f"unreachable, {found.truncated} longer than the model reads, {found.lexical} wrong in the lexical index; {found.stale_documents} documents out of date. `rag-assets reconcile` repairs it."
     )

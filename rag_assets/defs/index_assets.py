@@ -26,6 +26,8 @@ STRUCTURAL = {
     "nothing_extra": "No row is there that no chunk asks for.",
     "contents": "Every row has its chunk's text and its text's vector.",
     "reachable": "A search for a row's own vector finds it through the index.",
+    "lexical": "The posting lists of every chunk are what its text gives.",
+    "nothing_truncated": "No chunk has more tokens than the model reads.",
 }
 QUALITY = {
     "ann_recall_mean": "recall@10 of the HNSW index against exact search, mean over queries, meets its floor.",

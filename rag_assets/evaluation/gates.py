@@ -57,6 +57,9 @@ def structural_checks(found: Integrity) -> list[Check]:
              f"{found.unreachable} of {found.looked_up:,} chunks looked up are not found by their own vector."),
         zero("lexical", found.lexical, "The posting lists of every chunk are what its text gives.",
              f"{found.lexical} chunks have no posting lists, other ones than their text gives, or are only in those."),
+        zero("nothing_truncated", found.truncated, "The model reads every chunk to its end.",
+             f"{found.truncated} chunks have more tokens than the model reads, so that their end is in no vector. "
+             "Lower chunking.max_tokens, then sync."),
     ]  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -
 def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
     try:
-        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=_filters(question))
+        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=search_filters(question))
     except RagAssetsError as error:
         lost = unmeasured_scores(question) if question.relevant else {}
         return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
@@ -112,7 +112,7 @@ def _search_one(runtime: Runtime, generation: Generation, question: Question, *,
     )
 
 
-def _filters(question: Question) -> dict[str, str]:
+def search_filters(question: Question) -> dict[str, str]:
     """A question's filter as search takes it."""
     return {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
@@ -204,7 +204,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
     # A question that lost all its labels can be answered, but not judged.
     judgeable = bool(item.relevant) or not question.relevant
     try:
-        asked = asker.ask(question.question, filters=_filters(question), generation=generation)
+        asked = asker.ask(question.question, filters=search_filters(question), generation=generation)
     except RagAssetsError as error:
         return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
     given = asked.answer

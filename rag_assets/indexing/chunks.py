@@ -39,7 +39,9 @@ _OF_SHARD = sql.SQL(
 )
 _TOTALS = sql.SQL(
     "SELECT count(*), coalesce(sum(tokens), 0), coalesce(array_agg(tokens), '{{}}'),"
-    " coalesce(md5(string_agg(c.chunk_id || c.position, ',' ORDER BY c.chunk_id)), 'empty') {}"
+    # The id stands for what is embedded; where that is a part of what is shown, the rest can change without it.
+    " coalesce(md5(string_agg(c.chunk_id || c.position || CASE WHEN c.embedded IS NULL THEN '' ELSE md5(c.text) END,"
+    " ',' ORDER BY c.chunk_id)), 'empty') {}"
 ).format(_OF_SHARD)
 _SAMPLES = sql.SQL("SELECT s.uri, c.headings, c.tokens, c.text {} ORDER BY s.uri, c.position LIMIT 5").format(_OF_SHARD)
 
@@ -125,16 +127,20 @@ def _replace(
         " VALUES (%s, %s, %s, %s, %s, %s)",
         (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash, len(chunks)),
     )
-    _copy(connection, chunker_fp, chunks)
+    copy_chunks(connection, chunker_fp, chunks)
 
 
-def _copy(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> None:
+def copy_chunks(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> None:
+    """Write chunks as rows of the table ``chunk``."""
     with connection.cursor().copy(
         "COPY chunk (chunker_fp, chunk_id, doc_id, position, text_hash, text, context, start_offset, end_offset,"
-        " headings, page, kinds, tokens) FROM STDIN (FORMAT BINARY)"
+        " headings, page, kinds, tokens, embedded) FROM STDIN (FORMAT BINARY)"
     ) as copy:
         copy.set_types(
-            ["text", "text", "text", "int4", "text", "text", "text", "int4", "int4", "jsonb", "int4", "jsonb", "int4"]
+            [
+                *("text", "text", "text", "int4", "text", "text", "text", "int4", "int4"),
+                *("jsonb", "int4", "jsonb", "int4", "text"),
+            ]
         )
         for chunk in chunks:
             draft = chunk.draft
@@ -153,6 +159,7 @@ def _copy(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> N
                     draft.page,
                     Jsonb(list(draft.kinds)),
                     draft.tokens,
+                    draft.embedded_part if draft.embedded_span else None,
                 )
             )
 

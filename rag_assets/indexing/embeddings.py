@@ -42,7 +42,8 @@ _WITHOUT_TOKENS = sql.SQL("""
     GROUP BY c.text_hash ORDER BY max(c.tokens), c.text_hash
 """).format(_CHUNKS)
 _TEXTS = """
-    SELECT DISTINCT ON (text_hash) text_hash, CASE context WHEN '' THEN text ELSE context || E'\\n' || text END
+    SELECT DISTINCT ON (text_hash) text_hash,
+        CASE context WHEN '' THEN '' ELSE context || E'\\n' END || coalesce(embedded, text)
     FROM chunk WHERE chunker_fp = %s AND text_hash = ANY(%s)
 """
 

@@ -6,6 +6,7 @@ from typing import Any
 from psycopg import sql
 
 from rag_assets.database.generations import Generation
+from rag_assets.errors import RagAssetsError
 from rag_assets.runtime import Runtime
 from rag_assets.stores import lexical_integrity, pgvector, reachability
 
@@ -32,11 +33,14 @@ class Integrity:
     lexical: int = 0
     """Rows that have no posting lists, or other ones than their text gives, and posting lists that have no row."""
 
+    truncated: int = 0
+    """Chunks of more tokens than the model reads, whose end is therefore in no vector."""
+
     @property
     def faults(self) -> int:
         """All of them together."""
         rows = self.missing + self.extra + self.wrong + self.stale_documents
-        return rows + self.unreachable + self.lost_chunks + self.lexical
+        return rows + self.unreachable + self.lost_chunks + self.lexical + self.truncated
 
 
 _MISSING = """
@@ -68,6 +72,11 @@ _STALE = """
       AND (d.doc_id IS NULL OR d.document_hash IS DISTINCT FROM i.document_hash
            OR d.document_hash IS DISTINCT FROM k.document_hash)
 """
+_TRUNCATED = """
+    SELECT count(*) FROM {table} e
+    LEFT JOIN chunk c ON c.chunker_fp = %(chunker)s AND c.chunk_id = e.chunk_id
+    WHERE greatest(c.tokens, (e.payload ->> 'tokens')::int) > %(reads)s
+"""
 LOST_CHUNKS = """
     SELECT k.doc_id FROM chunked k
     WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.chunks IS NOT NULL
@@ -82,6 +91,7 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
         "chunker": generation.key.chunker_fp,
         "embedder": generation.key.embedder_fp,
         "generation": generation.id,
+        "reads": _reads(runtime, generation),
     }
     names = {
         "table": pgvector.table(generation),
@@ -94,7 +104,17 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
 
         rows = pgvector.count(connection, generation)
         missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
+        truncated = count(_TRUNCATED)[0]
         lost = len(connection.execute(LOST_CHUNKS, parameters).fetchall())
         unreachable = len(reachability.unreachable(connection, generation))
         lexical = lexical_integrity.faults(connection, generation)
-    return Integrity(rows, missing, extra, wrong, stale, unreachable, min(rows, reachability.ROWS), lost, lexical)
+    looked_up = min(rows, reachability.ROWS)
+    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lost, lexical, truncated)
+
+
+def _reads(runtime: Runtime, generation: Generation) -> int | None:
+    """Tokens the generation's model reads; None where that model is gone: no question is answered then."""
+    try:
+        return runtime.embedder_of(generation).max_tokens
+    except RagAssetsError:
+        return None

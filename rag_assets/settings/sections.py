@@ -15,14 +15,26 @@ class Section(BaseModel):
 class ChunkingSettings(Section):
     """How documents are cut."""
 
-    strategy: Literal["recursive"] = "recursive"
-    """``recursive``: by headings, then paragraphs, sentences and words, to a token budget."""
+    strategy: Literal["recursive", "sliding", "sentence-window", "semantic", "whole"] = "recursive"
+    """``recursive``: by headings, then paragraphs, sentences and words, to a token budget. ``sliding``: windows of that many
+    tokens, whatever they cut. ``sentence-window``: a few sentences are embedded, and shown with their neighbours. ``semantic``:
+    where neighbouring sentences are least alike by their vectors; each sentence is embedded once more for that. ``whole``: a
+    document is one chunk; one longer than the model reads is cut into as few as fit. All but ``sliding`` leave a table or a
+    piece of code that fits into a chunk whole."""
     max_tokens: int = Field(256, ge=16, le=8192)
-    """Longest chunk, in the embedder's own tokens, context and special tokens included."""
+    """Longest chunk, in the embedder's own tokens, context and special tokens included; more than the model reads is an
+    error. ``whole`` always takes what the model reads."""
     overlap_tokens: int = Field(32, ge=0, le=2048)
-    """Whole sentences repeated from the previous chunk of the same section, up to this many tokens."""
+    """``recursive`` and ``semantic``: whole sentences repeated from the previous chunk of the same section, up to this many
+    tokens; ``sliding``: words of the previous window. The others repeat nothing."""
     contextual: bool = True
     """Put the document title and the heading path before the text that is embedded."""
+    sentence_tokens: int = Field(64, ge=1, le=8192)
+    """``sentence-window`` only: neighbouring sentences are embedded together up to this many tokens; one longer sentence, or
+    a table, is embedded alone. ``max_tokens`` is the budget of the window that is shown."""
+    breakpoint_percentile: float = Field(90, ge=0, le=100)
+    """``semantic`` only: a chunk ends where the distance between what stands before and after is over this percentile of the
+    document's own distances. 90 cuts after every tenth sentence or so; ten sentences are about 250 tokens."""
 
 
 class ParsingSettings(Section):

@@ -77,7 +77,8 @@ def texts(connection: Connection, generation: Generation, chunk_ids: Sequence[st
     """(chunk id, text that is indexed: what is embedded) of rows of the generation, by id."""
     return connection.execute(
         """
-        SELECT e.chunk_id, CASE WHEN coalesce(c.context, '') = '' THEN e.text ELSE c.context || E'\\n' || e.text END
+        SELECT e.chunk_id,
+            CASE WHEN coalesce(c.context, '') = '' THEN '' ELSE c.context || E'\\n' END || coalesce(c.embedded, e.text)
         FROM index_entry e LEFT JOIN chunk c ON c.chunker_fp = %s AND c.chunk_id = e.chunk_id
         WHERE e.generation_id = %s AND e.chunk_id = ANY(%s) ORDER BY e.chunk_id
         """,

@@ -1,13 +1,17 @@
 """What every embedding backend promises, whatever it computes with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rag_assets.chunking import STRATEGIES, chunk_document
 from rag_assets.embedding import build_embedder
-from rag_assets.models import Embedder
-from rag_assets.settings import EmbedderSettings
+from rag_assets.models import Element, Embedder, ParsedDocument
+from rag_assets.settings import ChunkingSettings, EmbedderSettings
+
+SAMPLE = Path(__file__).parents[2] / "evals" / "sample" / "documents"
 
 TEXTS = ["The seal of the pump is worn.", "x", "", "Größe – naïve", "What the index holds. " * 300]
 
@@ -58,3 +62,25 @@ def test_a_second_embedder_of_the_same_settings_has_the_same_fingerprints(embedd
 
     assert (again.fingerprint, again.tokenizer_fingerprint) == (embedder.fingerprint, embedder.tokenizer_fingerprint)
     assert (again.name, again.max_tokens) == ("all-MiniLM-L6-v2", 256)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_chunk_of_the_sample_is_longer_than_the_model_reads(embedder: Embedder, strategy: Any) -> None:
+    """Counted anew with the model's own tokenizer, and against what it really reads: another ending is another vector."""
+    elements = []
+    for path in sorted(SAMPLE.rglob("*.md"))[:12]:
+        for number, part in enumerate(path.read_text(encoding="utf-8").split("\n\n")):
+            if part.strip():
+                kind = "Table" if part.startswith("|") else "Title" if part.startswith("#") else "NarrativeText"
+                elements.append(Element(kind, part.strip(), (path.stem,) if number else ()))
+    document = ParsedDocument("Sample", tuple(elements))
+    limits = ChunkingSettings(strategy=strategy, max_tokens=embedder.max_tokens)
+    chunks = chunk_document(document, limits, embedder)
+    assert len(chunks) > 3
+    counted = embedder.count_tokens([chunk.embedded_text for chunk in chunks])
+    assert counted == [chunk.tokens for chunk in chunks]
+    assert max(counted) <= embedder.max_tokens
+    longest = max(chunks, key=lambda chunk: chunk.tokens)
+    if longest.tokens < embedder.max_tokens:
+        vectors = embedder.embed_documents([longest.embedded_text, f"{longest.embedded_text} zebra"])
+        assert np.abs(vectors[0] - vectors[1]).max() > 1e-3

@@ -105,6 +105,35 @@ def test_status_names_what_is_not_indexed_and_why(indexed: Indexed) -> None:
     assert "MiniLM" in found["embedder"]["model"]
 
 
+def test_evaluate_compares_ways_to_cut_the_documents(indexed: Indexed) -> None:
+    """As an object; and as a table, whose last lines say what its marks mean."""
+    asked = ("evaluate", "--compare", "chunking=sliding:32:overlap_tokens=4,sentence-window")
+    found = indexed[0].json(*asked)
+    assert (found["documents"], found["questions"], found["mode"], found["context_characters"]) == (
+        3,
+        3,
+        "hybrid",
+        4000,
+    )
+    assert [variant["name"] for variant in found["variants"]] == [
+        "recursive:256", "sliding:32:overlap_tokens=4", "sentence-window"
+    ]  # fmt: skip
+    first, second, _ = found["variants"]
+    assert (first["configured"], first["chunks"], first["texts"], first["differences"]) == (True, 3, 3, {})
+    assert first["scores"].keys() == {"ndcg@10", "recall@10", "evidence@4000"}
+    assert second["settings"]["max_tokens"] == 32
+    assert second["differences"]["ndcg@10"].keys() == {"value", "low", "high", "n_valid", "n_total"}
+    assert {type(second[key]) for key in ("mean_tokens", "cut_seconds", "embed_seconds")} == {float}
+    assert sum(variant["cheapest"] for variant in found["variants"]) == 1
+    printed = indexed[0].succeed("evaluate", "--compare", "chunking=whole").out
+    assert "recursive:256 (configured)" in printed
+    assert "whole" in printed
+    assert "* within noise of the best" in printed
+    refused = indexed[0].run("evaluate", "--compare", "chunking=sliding:512", "--json")
+    assert (refused.code, refused.json["exit_code"]) == (2, 2)
+    assert "512" in refused.json["error"]
+
+
 def test_evaluate_prints_a_verdict_scores_with_intervals_and_the_report(indexed: Indexed) -> None:
     found = indexed[0].json("evaluate")
     assert found["verdict"] == "pass"

@@ -38,7 +38,7 @@ class Recipe:
 
     @property
     def chunker_fp(self) -> str:
-        return chunker_fingerprint(self.chunking, _embedder(self.model).tokenizer_fingerprint)
+        return chunker_fingerprint(self.chunking, _embedder(self.model))
 
     @property
     def embedder_fp(self) -> str:

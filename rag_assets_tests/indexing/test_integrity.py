@@ -62,6 +62,16 @@ DAMAGE = {
         "complete",
     ),
     "lost chunks": ("DELETE FROM chunk WHERE chunk_id = (SELECT min(chunk_id) FROM chunk)", "lost_chunks", "complete"),
+    "a chunk longer than the model reads": (
+        f"UPDATE chunk SET tokens = 257 WHERE chunk_id = {FIRST}",
+        "truncated",
+        "nothing_truncated",
+    ),
+    "a row longer than the model reads": (
+        f"UPDATE index_entry SET payload = payload || '{{\"tokens\": 257}}' WHERE chunk_id = {FIRST}",
+        "truncated",
+        "nothing_truncated",
+    ),
     "a document never indexed": (
         "DELETE FROM indexed WHERE doc_id = (SELECT min(doc_id) FROM document)",
         "stale_documents",

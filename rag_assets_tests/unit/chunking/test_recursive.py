@@ -116,6 +116,13 @@ def test_code_is_cut_between_lines_and_keeps_its_indentation() -> None:
     assert [line for chunk in chunks for line in chunk.text.split("\n")] == ["def main():", *lines]
 
 
+def test_a_line_of_code_after_a_blank_one_keeps_its_indentation() -> None:
+    lines = [line for number in range(20) for line in (f"    total += compute(value_{number})", "")]
+    chunks = cut([Element("CodeSnippet", "\n".join(["def main():", *lines]).rstrip())])
+    assert len(chunks) > 3
+    assert all(chunk.text.startswith(("def", "    total")) for chunk in chunks)
+
+
 def test_only_a_row_over_the_budget_is_cut_inside() -> None:
     rows = ["a | b", words(80, "cell"), "c | d"]
     chunks = cut([Element("Table", "\n".join(rows))])
