@@ -1,15 +1,17 @@
 """Candidates of one question from one generation: what each side finds, and how the two become one ranking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from rag_assets.database.generations import Generation
+from rag_assets.models import Condition
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
 from rag_assets.settings import LexicalSettings, RetrievalSettings
-from rag_assets.stores import lexical, pgvector
+from rag_assets.stores import filtered, lexical, pgvector
+from rag_assets.stores.filtered import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Asked:
     question: str
     vector: npt.NDArray[np.float32] | None
     """Unit vector; None in mode ``lexical``."""
-    filters: Mapping[str, str] | None = None
+    filters: Sequence[Condition] = ()
     exact: bool = False
     """Compare with every row instead of using the HNSW index."""
 
@@ -35,6 +37,8 @@ class Candidates:
     """BM25 of what the lexical side found."""
     fused: Mapping[str, float] = field(default_factory=dict)
     """Score both sides add up to; empty unless the mode is hybrid."""
+    plan: Plan | None = None
+    """Which way was taken behind the filter; None: there is none."""
 
 
 def find(
@@ -52,23 +56,38 @@ def find(
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
     """
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
-    dense: dict[str, float] = {}
+    dense, passing, plan = _dense(connection, generation, asked, depth, ef_search)
     bm25: dict[str, float] = {}
-    if asked.vector is not None:
-        nearest = pgvector.nearest(
-            connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact, filters=asked.filters
-        )
-        dense = dict(nearest)
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
     if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
         matches = lexical.search(
-            connection, generation, asked.question, depth, settings=lexical_settings, filters=asked.filters
+            connection,
+            generation,
+            asked.question,
+            depth,
+            settings=lexical_settings,
+            filters=asked.filters,
+            passing=passing,
         )
         bm25 = {match.chunk_id: match.score for match in matches}
     if settings.mode != "hybrid" or not bm25:
-        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25)
+        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan)
     fused = fuse(dense, bm25, settings)
-    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused)
+    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, plan)
+
+
+def _dense(
+    connection: pgvector.Connection, generation: Generation, asked: Asked, depth: int, ef_search: int
+) -> tuple[dict[str, float], Collection[str] | None, Plan | None]:
+    """(what the dense side finds, ids of all rows that pass the filter where they had to be listed, the way taken)."""
+    if not asked.filters:
+        if asked.vector is None:
+            return {}, None, None
+        found = pgvector.nearest(connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact)
+        return dict(found), None, None
+    return filtered.find(
+        connection, generation, asked.vector, depth, asked.filters, ef_search=ef_search, exact=asked.exact
+    )
 
 
 def fuse(dense: Mapping[str, float], bm25: Mapping[str, float], settings: RetrievalSettings) -> dict[str, float]:

@@ -8,7 +8,7 @@ so they are what they would be had the index been made from them alone.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,11 +19,13 @@ from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
+from rag_assets.models import Condition
 from rag_assets.settings import LexicalSettings
+from rag_assets.stores import filtered, pgvector
 from rag_assets.stores import lexical_codec as codec
 from rag_assets.stores import lexical_segments as segments
-from rag_assets.stores import pgvector
 from rag_assets.stores.analysis import analyzer
+from rag_assets.stores.conditions import clause
 from rag_assets.stores.lexical_segments import Connection, Segment
 
 _KEPT = 8
@@ -96,7 +98,8 @@ def search(
     k: int,
     *,
     settings: LexicalSettings | None = None,
-    filters: Mapping[str, str] | None = None,
+    filters: Sequence[Condition] = (),
+    passing: Collection[str] | None = None,
 ) -> list[Match]:
     """The ``k`` rows with the highest BM25 score, highest first, equal scores by chunk id; rows that score 0 are left out.
 
@@ -108,7 +111,8 @@ def search(
         question: in plain words.
         k: most rows that are returned.
         settings: ``k1`` and ``b``; None: the defaults.
-        filters: equalities on payload fields, as in :func:`pgvector.search`.
+        filters: what the payload must pass.
+        passing: ids of all rows that pass ``filters``, where they are known already.
 
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
@@ -128,6 +132,8 @@ def search(
         terms = again
         found, rows = _fetch(connection, generation, terms)
     scores = _score(rows, found, terms, weights)
+    if passing is not None:
+        return _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
     if filters:
         return _filtered(connection, generation, rows, scores, k, filters)
     return _best(rows, scores, k)
@@ -229,23 +235,18 @@ def _floor(scores: Floats, k: int) -> float:
 
 
 def _filtered(
-    connection: Connection, generation: Generation, rows: Rows, scores: Floats, k: int, filters: Mapping[str, str]
+    connection: Connection, generation: Generation, rows: Rows, scores: Floats, k: int, filters: Sequence[Condition]
 ) -> list[Match]:
     """As :func:`_best` among the rows whose payload passes."""
     best = _best(rows, scores, max(k, FILTERED_AT_ONCE))
-    condition = pgvector.condition(filters)
-    passing = connection.execute(
-        sql.SQL("SELECT chunk_id FROM {} WHERE chunk_id = ANY(%s) AND {}").format(
-            pgvector.table(generation), condition
-        ),
-        ([match.chunk_id for match in best],),
-    ).fetchall()
-    allowed = {row[0] for row in passing}
+    condition = clause(filters)
+    statement = sql.SQL("SELECT chunk_id FROM {} WHERE chunk_id = ANY(%(ids)s) AND {}").format(
+        pgvector.table(generation), condition.sql
+    )
+    parameters = {"ids": [match.chunk_id for match in best], **condition.parameters}
+    allowed = {row[0] for row in connection.execute(statement, parameters).fetchall()}
     kept = [match for match in best if match.chunk_id in allowed]
     if len(kept) >= k or len(best) < max(k, FILTERED_AT_ONCE):
         return kept[:k]
-    listed = connection.execute(
-        sql.SQL("SELECT chunk_id FROM {} WHERE {}").format(pgvector.table(generation), condition)
-    ).fetchall()
-    among = codec.places(rows.chunk_ids, codec.encode_known([row[0] for row in listed]))
-    return _best(rows, scores, k, among)
+    listed = filtered.passing(connection, generation, filters)
+    return _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(listed))))
