@@ -8,11 +8,14 @@ sentence-transformers CrossEncoder; ``litellm:NAME`` a rerank endpoint (Cohere, 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
 
 from rag_assets.errors import ConfigurationError, RagAssetsError
+from rag_assets.generation import load_litellm
 from rag_assets.models import Embedder, TokenEmbedder
 
 LATE_INTERACTION = "late-interaction"
@@ -20,13 +23,17 @@ CROSS_ENCODER = "cross-encoder:"
 LITELLM = "litellm:"
 BATCH = 16
 """Passages scored between two looks at the clock."""
+AT_ONCE = 32
+"""Passages of a request to an endpoint: what text-embeddings-inference takes by default."""
+LOOK_SECONDS = 0.02
+"""Between two looks at the clock while an endpoint is waited for."""
 
 
 class Reranker(Protocol):
     """Scores passages against a question; higher is better, and scores of one call can be compared."""
 
     def score(self, question: str, passages: Sequence[str]) -> Iterator[Sequence[float]]:
-        """Scores of the passages in order, a batch at a time, so that the caller can stop."""
+        """Scores of the passages in order, a batch (maybe an empty one) at a time, so that the caller can stop."""
         ...
 
 
@@ -100,29 +107,60 @@ class LiteLLMReranker:
     """A rerank endpoint behind LiteLLM; keys and base addresses come from the environment, as LiteLLM reads them."""
 
     def __init__(self, model: str, *, timeout_seconds: float = 10.0) -> None:
+        """``timeout_seconds``: how long the endpoint may be silent. Loads LiteLLM, which takes seconds the first time."""
+        self._litellm = load_litellm()
         self._model, self._timeout = model, timeout_seconds
 
     def score(self, question: str, passages: Sequence[str]) -> Iterator[Sequence[float]]:
-        """The endpoint's relevance scores, all passages in one call.
+        """The endpoint's relevance scores, a request for each :data:`AT_ONCE` passages; empty batches while one is waited for.
 
         Raises:
             RagAssetsError: the endpoint failed or scored something else than what it was sent.
         """
-        import litellm
+        for start in range(0, len(passages), AT_ONCE):
+            part = list(passages[start : start + AT_ONCE])
+            answered: SimpleQueue[Any] = SimpleQueue()
+            # A reply may come a byte at a time, for ever, without any read timing out. A daemon, so that a process does not
+            # wait for it to end.
+            Thread(target=self._request, args=(question, part, answered), daemon=True).start()
+            while True:
+                try:
+                    reply = answered.get(timeout=LOOK_SECONDS)
+                    break
+                except Empty:
+                    yield ()
+            yield self._scores(reply, len(part))
 
+    def _request(self, question: str, passages: list[str], answered: "SimpleQueue[Any]") -> None:
         try:
-            reply: Any = litellm.rerank(
-                model=self._model, query=question, documents=list(passages), timeout=self._timeout, max_retries=1
+            answered.put(
+                self._litellm.rerank(
+                    model=self._model,
+                    query=question,
+                    documents=passages,
+                    return_documents=False,
+                    timeout=self._timeout,
+                )
             )
-            scores = {int(row["index"]): float(row["relevance_score"]) for row in reply.results}
         except Exception as error:  # LiteLLM raises its providers' own errors
+            answered.put(error)
+
+    def _scores(self, reply: Any, count: int) -> Sequence[float]:
+        try:
+            if isinstance(reply, Exception):
+                raise reply
+            found = [(int(row["index"]), float(row["relevance_score"])) for row in reply.results]
+        except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise RagAssetsError(
                 f"The reranker {self._model!r} failed: {reason}. Check its address and key."
             ) from error
-        if scores.keys() != set(range(len(passages))):
-            raise RagAssetsError(f"The reranker {self._model!r} scored {len(scores)} of {len(passages)} passages.")
-        yield [scores[position] for position in range(len(passages))]
+        scores = dict(found)
+        if len(found) != count or scores.keys() != set(range(count)):
+            raise RagAssetsError(f"The reranker {self._model!r} scored {len(found)} of {count} passages, or one twice.")
+        if not np.isfinite(list(scores.values())).all():
+            raise RagAssetsError(f"The reranker {self._model!r} failed: a score is no finite number.")
+        return [scores[position] for position in range(count)]
 
 
 def build_reranker(name: str, embedder: Embedder) -> Reranker:
