@@ -8,6 +8,8 @@ sentence-transformers CrossEncoder; ``litellm:NAME`` a rerank endpoint (Cohere, 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Protocol
@@ -25,6 +27,8 @@ BATCH = 16
 """Passages scored between two looks at the clock."""
 AT_ONCE = 32
 """Passages of a request to an endpoint: what text-embeddings-inference takes by default."""
+HUB_SECONDS = 10.0
+"""How long the hub may take to say whether it has a model."""
 LOOK_SECONDS = 0.02
 """Between two looks at the clock while an endpoint is waited for."""
 
@@ -81,13 +85,11 @@ class CrossEncoderReranker:
         """Load the model.
 
         Raises:
-            ConfigurationError: it can't be found; says where it was looked for.
+            ConfigurationError: it can't be found, or gives no single score; says where it was looked for.
         """
-        from sentence_transformers import CrossEncoder
-
         try:
-            self._model = CrossEncoder(model)
-        except (OSError, ValueError) as error:
+            self._model = _load_cross_encoder(model)
+        except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(
                 f"The cross-encoder {model!r} can't be loaded: {reason}. Name a local folder that holds it "
@@ -101,6 +103,34 @@ class CrossEncoderReranker:
             yield [
                 float(score) for score in np.asarray(self._model.predict(pairs, show_progress_bar=False)).reshape(-1)
             ]
+
+
+def _load_cross_encoder(model: str) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    try:
+        found = CrossEncoder(model, local_files_only=True)
+    except (OSError, ValueError, RuntimeError):
+        if Path(model).exists():
+            raise
+        # One request says whether there is a hub; loading would ask for every file, again and again, for more than a minute.
+        from huggingface_hub import HfApi
+
+        try:
+            HfApi().model_info(model, timeout=HUB_SECONDS)
+        except Exception as error:  # the HTTP library's own errors
+            raise OSError(f"it is no local folder, and the hub does not give it: {error}") from None
+        found = CrossEncoder(model)
+    classes = found.model.config.num_labels
+    if classes != 1:
+        raise ValueError(f"it sorts into {classes} classes instead of giving one score")
+    return found
+
+
+@lru_cache(maxsize=2)
+def _cross_encoder(model: str) -> CrossEncoderReranker:
+    """Loading takes seconds, and a reranker is asked for with every question."""
+    return CrossEncoderReranker(model)
 
 
 class LiteLLMReranker:
@@ -177,7 +207,7 @@ def build_reranker(name: str, embedder: Embedder) -> Reranker:
             )
         return LateInteraction(embedder)
     if name.startswith(CROSS_ENCODER) and name != CROSS_ENCODER:
-        return CrossEncoderReranker(name.removeprefix(CROSS_ENCODER))
+        return _cross_encoder(name.removeprefix(CROSS_ENCODER))
     if name.startswith(LITELLM) and name != LITELLM:
         return LiteLLMReranker(name.removeprefix(LITELLM))
     raise ConfigurationError(
