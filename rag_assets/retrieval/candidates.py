@@ -68,6 +68,7 @@ def find(
             settings=lexical_settings,
             filters=asked.filters,
             passing=passing,
+            share=plan.share if plan else 1.0,
         )
         bm25 = {match.chunk_id: match.score for match in matches}
     if settings.mode != "hybrid" or not bm25:

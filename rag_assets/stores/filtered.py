@@ -55,6 +55,11 @@ class Plan:
     fell_back: bool = False
     """The graph did not give as many rows as were asked for, and every row was compared after all."""
 
+    @property
+    def share(self) -> float:
+        """About which share of the rows passes: more than 0."""
+        return max(1, self.passing or 0) / max(1, self.rows)
+
 
 def choose(
     connection: Connection, generation: Generation, filters: Sequence[Condition], k: int, *, ef_search: int

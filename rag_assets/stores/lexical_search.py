@@ -30,8 +30,10 @@ from rag_assets.stores.lexical_segments import Connection, Segment
 
 _KEPT = 8
 """Generations whose rows are kept in memory: some 30 bytes for each row."""
-FILTERED_AT_ONCE = 1000
-"""Best rows whose payload is looked at first when there is a filter; if too few of them pass, all rows that pass are listed."""
+MOST_LOOKED_AT = 2000
+"""Best rows whose payload is looked at when there is a filter; if too few of them pass, all rows that pass are listed."""
+_SPARE = 1.5
+"""How many more are looked at than would hold k, were the rows that pass scattered evenly."""
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -100,6 +102,7 @@ def search(
     settings: LexicalSettings | None = None,
     filters: Sequence[Condition] = (),
     passing: Collection[str] | None = None,
+    share: float = 0.1,
 ) -> list[Match]:
     """The ``k`` rows with the highest BM25 score, highest first, equal scores by chunk id; rows that score 0 are left out.
 
@@ -113,6 +116,7 @@ def search(
         settings: ``k1`` and ``b``; None: the defaults.
         filters: what the payload must pass.
         passing: ids of all rows that pass ``filters``, where they are known already.
+        share: about which share of the rows passes, more than 0: decides how it is searched, not what is found.
 
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
@@ -135,7 +139,7 @@ def search(
     if passing is not None:
         return _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
     if filters:
-        return _filtered(connection, generation, rows, scores, k, filters)
+        return _filtered(connection, generation, rows, scores, k, filters, share)
     return _best(rows, scores, k)
 
 
@@ -235,18 +239,25 @@ def _floor(scores: Floats, k: int) -> float:
 
 
 def _filtered(
-    connection: Connection, generation: Generation, rows: Rows, scores: Floats, k: int, filters: Sequence[Condition]
+    connection: Connection,
+    generation: Generation,
+    rows: Rows,
+    scores: Floats,
+    k: int,
+    filters: Sequence[Condition],
+    share: float,
 ) -> list[Match]:
-    """As :func:`_best` among the rows whose payload passes."""
-    best = _best(rows, scores, max(k, FILTERED_AT_ONCE))
+    """As :func:`_best` among the rows whose payload passes: as many of the best are looked at as will hold k, by ``share``."""
+    looked_at = min(MOST_LOOKED_AT, round(_SPARE * k / share) + k)
+    best = _best(rows, scores, looked_at)
     condition = clause(filters)
-    statement = sql.SQL("SELECT chunk_id FROM {} WHERE chunk_id = ANY(%(ids)s) AND {}").format(
-        pgvector.table(generation), condition.sql
+    statement = sql.SQL("SELECT chunk_id FROM {} WHERE generation_id = {} AND chunk_id = ANY(%(ids)s) AND {}").format(
+        pgvector.table(generation), sql.Literal(generation.id), condition.sql
     )
     parameters = {"ids": [match.chunk_id for match in best], **condition.parameters}
     allowed = {row[0] for row in connection.execute(statement, parameters).fetchall()}
     kept = [match for match in best if match.chunk_id in allowed]
-    if len(kept) >= k or len(best) < max(k, FILTERED_AT_ONCE):
+    if len(kept) >= k or len(best) < looked_at:
         return kept[:k]
     listed = filtered.passing(connection, generation, filters)
     return _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(listed))))

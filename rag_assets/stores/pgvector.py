@@ -225,10 +225,11 @@ def fetch(
     """Rows by id; ``dense`` is the cosine similarity to ``vector``, nan without one."""
     similarity = sql.SQL("1 - (embedding <=> %(vector)s)") if vector is not None else sql.SQL("'nan'::float8")
     rows = connection.execute(
-        sql.SQL("SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE chunk_id = ANY(%(ids)s)").format(
-            similarity, table(generation)
-        ),
-        {"ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
+        # The key's first column is named, too: releases before 18 find nothing by the second alone.
+        sql.SQL(
+            "SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE generation_id = %(id)s AND chunk_id = ANY(%(ids)s)"
+        ).format(similarity, table(generation)),
+        {"id": generation.id, "ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
         binary=True,
     ).fetchall()
     return {row[0]: Row(*row) for row in rows}
