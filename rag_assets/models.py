@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,23 @@ class ChunkDraft:
     def embedded_text(self) -> str:
         """The exact text that is embedded, and hashed."""
         return f"{self.context}\n{self.embedded_part}" if self.context else self.embedded_part
+
+
+Operator = Literal["=", "!=", "<", "<=", ">", ">=", "^="]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What one metadata field of a passage must be; several conditions must all hold.
+
+    A field that is a list passes if any member does (``!=``: if none is equal). A field that is missing passes ``!=`` only.
+    """
+
+    field: str
+    operator: Operator
+    """``^=``: begins with."""
+    values: tuple[str, ...]
+    """As written; any of them for ``=`` and ``^=``, none of them for ``!=``, exactly one for the others."""
 
 
 @dataclass(frozen=True, slots=True)

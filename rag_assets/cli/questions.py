@@ -1,5 +1,6 @@
 """``search``, ``ask`` and ``evaluate``: what the index is for."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,21 @@ from rag_assets.cli.comparison import compare_chunking
 from rag_assets.cli.main import common, fail, main, reporting, working
 from rag_assets.cli.output import emit, excerpt
 
+filter_option = click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="FILTER",
+    help="Only passages with this metadata: type=pdf, type=pdf,docx, type!=pdf, page>=3, date<2024-06, document^=guides/. "
+    "Quote it for the shell; repeat it for more conditions.",
+)
+
 
 @main.command()
 @common
 @click.argument("question")
 @click.option("-k", "--k", default=5, show_default=True, help="Number of hits.")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents with this metadata.")
+@filter_option
 @click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), help="How hits are found (default: as set).")
 @click.option("--rerank", metavar="NAME", help="none, late-interaction, cross-encoder:NAME or litellm:NAME.")
 def search(
@@ -30,7 +40,7 @@ def search(
 ) -> None:
     """Find the passages nearest to QUESTION."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
-        from rag_assets.retrieval.search import parse_filters
+        from rag_assets.retrieval.filters import parse_filters
         from rag_assets.retrieval.search import search as find
 
         chosen = {key: value for key, value in (("mode", mode), ("rerank", rerank)) if value is not None}
@@ -54,6 +64,7 @@ def search(
                     "generation": found.generation.name,
                     "mode": retrieval.mode,
                     "reranked": found.reranked,
+                    "filter_plan": asdict(found.plan) if found.plan else None,
                     "milliseconds": {stage: round(value, 2) for stage, value in found.milliseconds.items()},
                 }
             )
@@ -64,7 +75,7 @@ def search(
             click.echo(f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  ({parts})")
             click.echo(f"    {excerpt(hit.text)}")
         if not found.hits:
-            click.echo("Nothing found." + (" No document has that metadata." if filters else ""))
+            click.echo("Nothing found." + (" No passage has that metadata." if filters else ""))
         if retrieval.rerank != "none" and not found.reranked and found.hits:
             click.echo("The reranker ran out of time (retrieval.rerank_seconds); the order before it stands.")
         # One command embeds one question, so nearly all of its time is starting the model.
@@ -77,12 +88,13 @@ def search(
 @main.command()
 @common
 @click.argument("question")
-@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only documents with this metadata.")
+@filter_option
 def ask(source: Path | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]) -> None:
     """Answer QUESTION from the documents, with citations."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.generation.asking import Asker
-        from rag_assets.retrieval.search import live_generation, parse_filters
+        from rag_assets.retrieval.filters import parse_filters
+        from rag_assets.retrieval.search import live_generation
 
         live_generation(runtime, name)
         asked = Asker(runtime).ask(question, collection=name, filters=parse_filters(filters))

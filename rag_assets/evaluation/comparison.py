@@ -10,11 +10,11 @@ from rag_assets.evaluation.evidence import CONTEXT_CHARACTERS, evidence_in_conte
 from rag_assets.evaluation.provenance import corpus_texts
 from rag_assets.evaluation.questions import LabelReport, Question, resolve_labels
 from rag_assets.evaluation.retrieval_metrics import score_question
-from rag_assets.evaluation.runner import search_filters
 from rag_assets.evaluation.statistics import Score, paired_difference, summarise
 from rag_assets.evaluation.trial import Cut, cut_and_embed, documents_of, trial_index
 from rag_assets.evaluation.variants import Variant
 from rag_assets.models import ParsedDocument
+from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime
 
@@ -124,7 +124,7 @@ def _ask(runtime: Runtime, collection: str, cut: Cut, questions: Sequence[Questi
     scores: Scores = {metric: {} for metric in METRICS}
     with trial_index(runtime, collection, cut) as (trial, generation):
         for number, question in enumerate(questions):
-            filters = search_filters(question)
+            filters = filters_of(question.filter)
             found = search(trial, question.question, generation=generation, k=_DEPTH, exact=True, filters=filters)
             values = score_question(question, found.hits, ks=(10,))
             for metric in ("ndcg@10", "recall@10"):

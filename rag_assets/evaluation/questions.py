@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.fingerprint import fingerprint
+from rag_assets.retrieval.filters import filters_of
 
 _MAX_PROBLEMS = 20
 """Problems listed in one error message: enough to see the pattern, few enough to read."""
@@ -54,7 +55,7 @@ class Question:
     relevant: tuple[Label, ...] = ()
     """Empty: the collection does not answer this question, and a good system says so."""
     filter: Mapping[str, Any] | None = None
-    """Metadata filter to search with."""
+    """Metadata filter to search with, as :func:`rag_assets.retrieval.filters.filters_of` reads it."""
     kind: str | None = None
     """A free name by which results are sliced."""
 
@@ -98,6 +99,14 @@ def _clean(text: str) -> str:
     return text
 
 
+def _readable(stated: dict[str, Any]) -> dict[str, Any]:
+    try:
+        filters_of(stated)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return stated
+
+
 _Text = Annotated[str, AfterValidator(_clean)]
 
 
@@ -117,7 +126,7 @@ class _QuestionLine(BaseModel):
     question: Annotated[_Text, Field(max_length=10_000)]
     answer: Annotated[_Text, Field(max_length=100_000)] | None = None
     relevant: list[_LabelLine]
-    filter: dict[str, Any] | None = None
+    filter: Annotated[dict[str, Any], AfterValidator(_readable)] | None = None
     kind: Annotated[_Text, Field(max_length=100)] | None = None
 
     def value(self) -> Question:

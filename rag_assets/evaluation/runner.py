@@ -1,6 +1,5 @@
 """Runs a question set against one generation: retrieval, the index against exact search, answers, and the verdict."""
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_s
 from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
+from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search, similarities
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
@@ -98,7 +98,7 @@ def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -
 def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
     try:
-        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=search_filters(question))
+        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters_of(question.filter))
     except RagAssetsError as error:
         lost = unmeasured_scores(question) if question.relevant else {}
         return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
@@ -110,13 +110,6 @@ def _search_one(runtime: Runtime, generation: Generation, question: Question, *,
         retrieved=tuple(_passage(hit, grades) for hit in found.hits[:SHOWN]),
         milliseconds=found.milliseconds,
     )
-
-
-def search_filters(question: Question) -> dict[str, str]:
-    """A question's filter as search takes it."""
-    return {
-        key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
-    }
 
 
 def _retrieval_scores(question: Question, hits: Sequence[Hit], *, measurable: bool) -> dict[str, float | None]:
@@ -204,7 +197,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
     # A question that lost all its labels can be answered, but not judged.
     judgeable = bool(item.relevant) or not question.relevant
     try:
-        asked = asker.ask(question.question, filters=search_filters(question), generation=generation)
+        asked = asker.ask(question.question, filters=filters_of(question.filter), generation=generation)
     except RagAssetsError as error:
         return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
     given = asked.answer

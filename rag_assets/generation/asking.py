@@ -1,13 +1,14 @@
 """``ask``: search, then answer from what was found."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rag_assets.database.generations import Generation
 from rag_assets.generation.answering import Answer, answer
 from rag_assets.generation.router import build_router
+from rag_assets.models import Condition
 from rag_assets.retrieval.search import checked_question, search
 from rag_assets.runtime import Runtime
 
@@ -33,13 +34,13 @@ class Asker:
         question: str,
         *,
         collection: str | None = None,
-        filters: Mapping[str, str] | None = None,
+        filters: Sequence[Condition] = (),
         generation: Generation | None = None,
     ) -> Asked:
         """Answer one question.
 
         Raises:
-            ConfigurationError: the question is empty or too long.
+            ConfigurationError: the question is empty or too long, or a filter's field is unknown.
             RagAssetsError: nothing is live yet, the context does not fit, or the model failed.
         """
         started = time.perf_counter()

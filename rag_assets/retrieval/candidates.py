@@ -1,15 +1,17 @@
 """Candidates of one question from one generation: what each side finds, and how the two become one ranking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from rag_assets.database.generations import Generation
+from rag_assets.models import Condition
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
 from rag_assets.settings import LexicalSettings, RetrievalSettings
-from rag_assets.stores import lexical, pgvector
+from rag_assets.stores import filtered, lexical, pgvector
+from rag_assets.stores.filtered import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Asked:
     question: str
     vector: npt.NDArray[np.float32] | None
     """Unit vector; None in mode ``lexical``."""
-    filters: Mapping[str, str] | None = None
+    filters: Sequence[Condition] = ()
     exact: bool = False
     """Compare with every row instead of using the HNSW index."""
 
@@ -37,6 +39,8 @@ class Candidates:
     """Score both sides add up to; empty unless the mode is hybrid."""
     other_bm25: Mapping[str, float] = field(default_factory=dict)
     """BM25 of what only the dense side found."""
+    plan: Plan | None = None
+    """Which way was taken behind the filter; None: there is none."""
 
 
 def find(
@@ -54,14 +58,9 @@ def find(
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
     """
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
-    dense: dict[str, float] = {}
+    dense, passing, plan = _dense(connection, generation, asked, depth, ef_search)
     bm25: dict[str, float] = {}
     others: Mapping[str, float] = {}
-    if asked.vector is not None:
-        nearest = pgvector.nearest(
-            connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact, filters=asked.filters
-        )
-        dense = dict(nearest)
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
     if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
         found = lexical.search(
@@ -71,12 +70,14 @@ def find(
             depth,
             settings=lexical_settings,
             filters=asked.filters,
+            passing=passing,
+            share=plan.share if plan else 1.0,
             also=tuple(dense),
         )
         bm25 = {match.chunk_id: match.score for match in found.matches}
         others = found.others
     if settings.mode != "hybrid" or not bm25:
-        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25)
+        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan)
     if settings.fusion == "rrf":
         fused = reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
     else:
@@ -84,7 +85,21 @@ def find(
         only_lexical = [item for item in bm25 if item not in dense]
         near = {**pgvector.similarities(connection, generation, only_lexical, asked.vector), **dense}
         fused = convex_combination([(settings.dense_weight, near), (1 - settings.dense_weight, {**others, **bm25})])
-    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, others)
+    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, others, plan)
+
+
+def _dense(
+    connection: pgvector.Connection, generation: Generation, asked: Asked, depth: int, ef_search: int
+) -> tuple[dict[str, float], Collection[str] | None, Plan | None]:
+    """(what the dense side finds, ids of all rows that pass the filter where they had to be listed, the way taken)."""
+    if not asked.filters:
+        if asked.vector is None:
+            return {}, None, None
+        found = pgvector.nearest(connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact)
+        return dict(found), None, None
+    return filtered.find(
+        connection, generation, asked.vector, depth, asked.filters, ef_search=ef_search, exact=asked.exact
+    )
 
 
 def rank_of(scores: Mapping[str, float], ids: Sequence[str]) -> dict[str, int]:

@@ -8,12 +8,17 @@ sentence-transformers CrossEncoder; ``litellm:NAME`` a rerank endpoint (Cohere, 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
 
 import numpy as np
 
 from rag_assets.embedding.quantised import mean_best
 from rag_assets.errors import ConfigurationError, RagAssetsError
+from rag_assets.generation import load_litellm
 from rag_assets.models import Embedder, TokenEmbedder
 
 LATE_INTERACTION = "late-interaction"
@@ -21,13 +26,19 @@ CROSS_ENCODER = "cross-encoder:"
 LITELLM = "litellm:"
 BATCH = 16
 """Passages scored between two looks at the clock."""
+AT_ONCE = 32
+"""Passages of a request to an endpoint: what text-embeddings-inference takes by default."""
+HUB_SECONDS = 10.0
+"""How long the hub may take to say whether it has a model."""
+LOOK_SECONDS = 0.02
+"""Between two looks at the clock while an endpoint is waited for."""
 
 
 class Reranker(Protocol):
     """Scores passages against a question; higher is better, and scores of one call can be compared."""
 
     def score(self, question: str, passages: Sequence[str]) -> Iterator[Sequence[float]]:
-        """Scores of the passages in order, a batch at a time, so that the caller can stop."""
+        """Scores of the passages in order, a batch (maybe an empty one) at a time, so that the caller can stop."""
         ...
 
 
@@ -80,13 +91,11 @@ class CrossEncoderReranker:
         """Load the model.
 
         Raises:
-            ConfigurationError: it can't be found; says where it was looked for.
+            ConfigurationError: it can't be found, or gives no single score; says where it was looked for.
         """
-        from sentence_transformers import CrossEncoder
-
         try:
-            self._model = CrossEncoder(model)
-        except (OSError, ValueError) as error:
+            self._model = _load_cross_encoder(model)
+        except (OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ConfigurationError(
                 f"The cross-encoder {model!r} can't be loaded: {reason}. Name a local folder that holds it "
@@ -102,33 +111,92 @@ class CrossEncoderReranker:
             ]
 
 
+def _load_cross_encoder(model: str) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    try:
+        found = CrossEncoder(model, local_files_only=True)
+    except (OSError, ValueError, RuntimeError):
+        if Path(model).exists():
+            raise
+        # One request says whether there is a hub; loading would ask for every file, again and again, for more than a minute.
+        from huggingface_hub import HfApi
+
+        try:
+            HfApi().model_info(model, timeout=HUB_SECONDS)
+        except Exception as error:  # the HTTP library's own errors
+            raise OSError(f"it is no local folder, and the hub does not give it: {error}") from None
+        found = CrossEncoder(model)
+    classes = found.model.config.num_labels
+    if classes != 1:
+        raise ValueError(f"it sorts into {classes} classes instead of giving one score")
+    return found
+
+
+@lru_cache(maxsize=2)
+def _cross_encoder(model: str) -> CrossEncoderReranker:
+    """Loading takes seconds, and a reranker is asked for with every question."""
+    return CrossEncoderReranker(model)
+
+
 class LiteLLMReranker:
     """A rerank endpoint behind LiteLLM; keys and base addresses come from the environment, as LiteLLM reads them."""
 
     def __init__(self, model: str, *, timeout_seconds: float = 10.0) -> None:
+        """``timeout_seconds``: how long the endpoint may be silent. Loads LiteLLM, which takes seconds the first time."""
+        self._litellm = load_litellm()
         self._model, self._timeout = model, timeout_seconds
 
     def score(self, question: str, passages: Sequence[str]) -> Iterator[Sequence[float]]:
-        """The endpoint's relevance scores, all passages in one call.
+        """The endpoint's relevance scores, a request for each :data:`AT_ONCE` passages; empty batches while one is waited for.
 
         Raises:
             RagAssetsError: the endpoint failed or scored something else than what it was sent.
         """
-        import litellm
+        for start in range(0, len(passages), AT_ONCE):
+            part = list(passages[start : start + AT_ONCE])
+            answered: SimpleQueue[Any] = SimpleQueue()
+            # A reply may come a byte at a time, for ever, without any read timing out. A daemon, so that a process does not
+            # wait for it to end.
+            Thread(target=self._request, args=(question, part, answered), daemon=True).start()
+            while True:
+                try:
+                    reply = answered.get(timeout=LOOK_SECONDS)
+                    break
+                except Empty:
+                    yield ()
+            yield self._scores(reply, len(part))
 
+    def _request(self, question: str, passages: list[str], answered: "SimpleQueue[Any]") -> None:
         try:
-            reply: Any = litellm.rerank(
-                model=self._model, query=question, documents=list(passages), timeout=self._timeout, max_retries=1
+            answered.put(
+                self._litellm.rerank(
+                    model=self._model,
+                    query=question,
+                    documents=passages,
+                    return_documents=False,
+                    timeout=self._timeout,
+                )
             )
-            scores = {int(row["index"]): float(row["relevance_score"]) for row in reply.results}
         except Exception as error:  # LiteLLM raises its providers' own errors
+            answered.put(error)
+
+    def _scores(self, reply: Any, count: int) -> Sequence[float]:
+        try:
+            if isinstance(reply, Exception):
+                raise reply
+            found = [(int(row["index"]), float(row["relevance_score"])) for row in reply.results]
+        except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise RagAssetsError(
                 f"The reranker {self._model!r} failed: {reason}. Check its address and key."
             ) from error
-        if scores.keys() != set(range(len(passages))):
-            raise RagAssetsError(f"The reranker {self._model!r} scored {len(scores)} of {len(passages)} passages.")
-        yield [scores[position] for position in range(len(passages))]
+        scores = dict(found)
+        if len(found) != count or scores.keys() != set(range(count)):
+            raise RagAssetsError(f"The reranker {self._model!r} scored {len(found)} of {count} passages, or one twice.")
+        if not np.isfinite(list(scores.values())).all():
+            raise RagAssetsError(f"The reranker {self._model!r} failed: a score is no finite number.")
+        return [scores[position] for position in range(count)]
 
 
 def build_reranker(name: str, embedder: Embedder, kept: Mapping[str, bytes] | None = None) -> Reranker:
@@ -145,7 +213,7 @@ def build_reranker(name: str, embedder: Embedder, kept: Mapping[str, bytes] | No
             )
         return LateInteraction(embedder, kept)
     if name.startswith(CROSS_ENCODER) and name != CROSS_ENCODER:
-        return CrossEncoderReranker(name.removeprefix(CROSS_ENCODER))
+        return _cross_encoder(name.removeprefix(CROSS_ENCODER))
     if name.startswith(LITELLM) and name != LITELLM:
         return LiteLLMReranker(name.removeprefix(LITELLM))
     raise ConfigurationError(

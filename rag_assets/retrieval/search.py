@@ -10,13 +10,15 @@ import numpy.typing as npt
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.models import Hit
+from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
+from rag_assets.retrieval.filters import BUILT_IN, checked_fields
 from rag_assets.retrieval.fusion import convex_combination, ranked
 from rag_assets.retrieval.rerank import LATE_INTERACTION, build_reranker, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
 from rag_assets.stores import pgvector, token_vectors
+from rag_assets.stores.filtered import Plan
 
 MAX_K = 1000
 _ATTEMPTS = 5
@@ -33,6 +35,8 @@ class SearchResult:
     """``embedding`` (the question), ``retrieval`` (the database), ``rerank`` (if asked for), ``search`` (everything)."""
     reranked: bool = False
     """True when a reranker ordered the hits; False also where its time was spent before it was done."""
+    plan: Plan | None = None
+    """Which way was taken behind the filters; None: there were none."""
 
 
 def search(
@@ -41,7 +45,7 @@ def search(
     *,
     collection: str | None = None,
     k: int = 10,
-    filters: Mapping[str, str] | None = None,
+    filters: Sequence[Condition] = (),
     generation: Generation | None = None,
     exact: bool = False,
     retrieval: RetrievalSettings | None = None,
@@ -53,13 +57,14 @@ def search(
         question: in plain words.
         collection: its name; None: the one ``Settings.target`` names.
         k: number of hits, 1 … 1000.
-        filters: equalities on metadata fields.
+        filters: what the metadata must pass, as :mod:`filters` reads it.
         generation: search this one instead of the live one (evaluation does).
         exact: the dense side compares with every row instead of using the index.
         retrieval: how; None: as the settings say.
 
     Raises:
-        ConfigurationError: the question is empty or too long, k is out of range, or the reranker can't be had.
+        ConfigurationError: the question is empty or too long, k is out of range, a filter's field is unknown, or the
+            reranker can't be had.
         RagAssetsError: nothing is live yet, or the reranker failed.
     """
     started = time.perf_counter()
@@ -68,6 +73,8 @@ def search(
         raise ConfigurationError(f"k = {k} is out of range; 1 to {MAX_K} are allowed.")
     asked = generation or live_generation(runtime, runtime.settings.target(collection))
     settings = retrieval or runtime.settings.retrieval_of(asked.collection)
+    if filters:
+        _check_fields(runtime, asked.collection, filters, settings)
     embedding = 0.0
     for _ in range(_ATTEMPTS):
         began = time.perf_counter()
@@ -93,7 +100,34 @@ def search(
         **({"rerank": seconds * 1000} if settings.rerank != "none" else {}),
         "search": (time.perf_counter() - started) * 1000,
     }
-    return SearchResult(hits, passages.generation, milliseconds, reranked)
+    return SearchResult(hits, passages.generation, milliseconds, reranked, passages.found.plan)
+
+
+def _check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition], settings: RetrievalSettings) -> None:
+    """Refuse a field that may not be filtered by, or that no document has.
+
+    Raises:
+        ConfigurationError: names the field and the known ones.
+    """
+    if settings.filter_fields is not None:
+        checked_fields(filters, settings.filter_fields, why="retrieval.filter_fields allows")
+        return
+    others = sorted({condition.field for condition in filters} - set(BUILT_IN))
+    if not others:
+        return
+    with runtime.database.transaction() as connection:
+        # A document that has it is found soon, if the field is not rare; the list of all is needed for the message alone.
+        known = connection.execute(
+            "SELECT field FROM unnest(%s::text[]) AS field"
+            " WHERE EXISTS (SELECT 1 FROM document WHERE collection = %s AND metadata ? field)",
+            (others, collection),
+        ).fetchall()
+        if len(known) == len(others):
+            return
+        known = connection.execute(
+            "SELECT DISTINCT jsonb_object_keys(metadata) FROM document WHERE collection = %s", (collection,)
+        ).fetchall()
+    checked_fields(filters, {*BUILT_IN, *(row[0] for row in known)}, why=f"Fields of {collection!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,18 +270,3 @@ def checked_question(question: str) -> str:
             f"The question has {len(cleaned):,} characters; {MAX_QUESTION_CHARACTERS:,} are allowed. Shorten it."
         )
     return cleaned
-
-
-def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
-    """``["type=pdf"]`` as a mapping.
-
-    Raises:
-        ConfigurationError: a pair has no ``=`` or no key.
-    """
-    filters = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"--filter {pair!r} must look like KEY=VALUE.")
-        filters[key] = value
-    return filters

@@ -127,6 +127,8 @@ class RetrievalSettings(Section):
     """Weight of the reranker's score against the one before it, both normalised over those passages."""
     rerank_seconds: float = Field(2.0, gt=0)
     """Time the reranker may take; when it is spent, the order before it stands, and the result says so."""
+    filter_fields: tuple[str, ...] | None = None
+    """Metadata fields that may be filtered by. None: every field that a document of the collection has."""
 
 
 class AnswerSettings(Section):

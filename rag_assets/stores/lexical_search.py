@@ -8,7 +8,7 @@ so they are what they would be had the index been made from them alone.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,17 +19,21 @@ from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
+from rag_assets.models import Condition
 from rag_assets.settings import LexicalSettings
+from rag_assets.stores import filtered, pgvector
 from rag_assets.stores import lexical_codec as codec
 from rag_assets.stores import lexical_segments as segments
-from rag_assets.stores import pgvector
 from rag_assets.stores.analysis import analyzer
+from rag_assets.stores.conditions import clause
 from rag_assets.stores.lexical_segments import Connection, Segment
 
 _KEPT = 8
 """Generations whose rows are kept in memory: some 30 bytes for each row."""
-FILTERED_AT_ONCE = 1000
-"""Best rows whose payload is looked at first when there is a filter; if too few of them pass, all rows that pass are listed."""
+MOST_LOOKED_AT = 2000
+"""Best rows whose payload is looked at when there is a filter; if too few of them pass, all rows that pass are listed."""
+_SPARE = 1.5
+"""How many more are looked at than would hold k, were the rows that pass scattered evenly."""
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -122,7 +126,9 @@ def search(
     k: int,
     *,
     settings: LexicalSettings | None = None,
-    filters: Mapping[str, str] | None = None,
+    filters: Sequence[Condition] = (),
+    passing: Collection[str] | None = None,
+    share: float = 0.1,
     also: Sequence[str] = (),
 ) -> Found:
     """The ``k`` rows with the highest BM25 score, highest first, equal scores by chunk id; rows that score 0 are left out.
@@ -135,7 +141,9 @@ def search(
         question: in plain words.
         k: most rows that are returned.
         settings: ``k1`` and ``b``; None: the defaults.
-        filters: equalities on payload fields, as in :func:`pgvector.search`.
+        filters: what the payload must pass.
+        passing: ids of all rows that pass ``filters``, where they are known already.
+        share: about which share of the rows passes, more than 0: decides how it is searched, not what is found.
         also: chunk ids of rows whose score is wanted whatever it is.
 
     Raises:
@@ -156,7 +164,12 @@ def search(
         terms = again
         found, rows = _fetch(connection, generation, terms)
     scores = _score(rows, found, terms, weights)
-    matches = _filtered(connection, generation, rows, scores, k, filters) if filters else _best(rows, scores, k)
+    if passing is not None:
+        matches = _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
+    elif filters:
+        matches = _filtered(connection, generation, rows, scores, k, filters, share)
+    else:
+        matches = _best(rows, scores, k)
     return Found(matches, rows.scores_of(scores, also) if also else {})
 
 
@@ -256,23 +269,25 @@ def _floor(scores: Floats, k: int) -> float:
 
 
 def _filtered(
-    connection: Connection, generation: Generation, rows: Rows, scores: Floats, k: int, filters: Mapping[str, str]
+    connection: Connection,
+    generation: Generation,
+    rows: Rows,
+    scores: Floats,
+    k: int,
+    filters: Sequence[Condition],
+    share: float,
 ) -> list[Match]:
-    """As :func:`_best` among the rows whose payload passes."""
-    best = _best(rows, scores, max(k, FILTERED_AT_ONCE))
-    condition = pgvector.condition(filters)
-    passing = connection.execute(
-        sql.SQL("SELECT chunk_id FROM {} WHERE chunk_id = ANY(%s) AND {}").format(
-            pgvector.table(generation), condition
-        ),
-        ([match.chunk_id for match in best],),
-    ).fetchall()
-    allowed = {row[0] for row in passing}
+    """As :func:`_best` among the rows whose payload passes: as many of the best are looked at as will hold k, by ``share``."""
+    looked_at = min(MOST_LOOKED_AT, round(_SPARE * k / share) + k)
+    best = _best(rows, scores, looked_at)
+    condition = clause(filters)
+    statement = sql.SQL("SELECT chunk_id FROM {} WHERE generation_id = {} AND chunk_id = ANY(%(ids)s) AND {}").format(
+        pgvector.table(generation), sql.Literal(generation.id), condition.sql
+    )
+    parameters = {"ids": [match.chunk_id for match in best], **condition.parameters}
+    allowed = {row[0] for row in connection.execute(statement, parameters).fetchall()}
     kept = [match for match in best if match.chunk_id in allowed]
-    if len(kept) >= k or len(best) < max(k, FILTERED_AT_ONCE):
+    if len(kept) >= k or len(best) < looked_at:
         return kept[:k]
-    listed = connection.execute(
-        sql.SQL("SELECT chunk_id FROM {} WHERE {}").format(pgvector.table(generation), condition)
-    ).fetchall()
-    among = codec.places(rows.chunk_ids, codec.encode_known([row[0] for row in listed]))
-    return _best(rows, scores, k, among)
+    listed = filtered.passing(connection, generation, filters)
+    return _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(listed))))

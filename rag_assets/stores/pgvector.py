@@ -14,7 +14,10 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from rag_assets.database.generations import Generation
+from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings
+from rag_assets.stores import payload_index
+from rag_assets.stores.conditions import clause
 
 Connection = psycopg.Connection[Any]
 
@@ -147,7 +150,11 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
 
 
 def build_index(connection: Connection, generation: Generation, settings: IndexSettings) -> bool:
-    """Build the HNSW index if the generation has none; returns whether it did. Does not block readers of others."""
+    """Build the HNSW index if the generation has none; returns whether it did. Does not block readers of others.
+
+    The indexes of the payload are built with it, and for a generation of an earlier release, which has none, by itself.
+    """
+    payload_index.build(connection, generation)
     if has_index(connection, generation):
         return False
     # Two runs may want to build it; CREATE INDEX alone would let both begin, and fail the second.
@@ -209,16 +216,6 @@ def sample_vectors(connection: Connection, generation: Generation, limit: int) -
     return np.asarray([row[0].to_numpy() for row in rows], dtype=np.float32).reshape(-1, generation.dimension)
 
 
-def condition(filters: Mapping[str, str]) -> sql.Composable:
-    """The rows whose payload has these values: as the field, or in its list."""
-    return sql.SQL(" AND ").join(
-        sql.SQL("(payload ->> {key} = {value} OR payload -> {key} ? {value})").format(
-            key=sql.Literal(key), value=sql.Literal(value)
-        )
-        for key, value in filters.items()
-    )
-
-
 def fetch(
     connection: Connection,
     generation: Generation,
@@ -228,10 +225,11 @@ def fetch(
     """Rows by id; ``dense`` is the cosine similarity to ``vector``, nan without one."""
     similarity = sql.SQL("1 - (embedding <=> %(vector)s)") if vector is not None else sql.SQL("'nan'::float8")
     rows = connection.execute(
-        sql.SQL("SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE chunk_id = ANY(%(ids)s)").format(
-            similarity, table(generation)
-        ),
-        {"ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
+        # The key's first column is named, too: releases before 18 find nothing by the second alone.
+        sql.SQL(
+            "SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE generation_id = %(id)s AND chunk_id = ANY(%(ids)s)"
+        ).format(similarity, table(generation)),
+        {"id": generation.id, "ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
         binary=True,
     ).fetchall()
     return {row[0]: Row(*row) for row in rows}
@@ -258,10 +256,9 @@ def search(
     *,
     ef_search: int = 100,
     exact: bool = False,
-    filters: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """The rows that :func:`nearest` finds, whole."""
-    found = nearest(connection, generation, vector, k, ef_search=ef_search, exact=exact, filters=filters)
+    found = nearest(connection, generation, vector, k, ef_search=ef_search, exact=exact)
     rows = fetch(connection, generation, [chunk_id for chunk_id, _ in found], vector)
     return [rows[chunk_id] for chunk_id, _ in found]
 
@@ -274,26 +271,23 @@ def nearest(
     *,
     ef_search: int = 100,
     exact: bool = False,
-    filters: Mapping[str, str] | None = None,
+    filters: Sequence[Condition] = (),
 ) -> list[tuple[str, float]]:
     """(chunk id, cosine similarity) of the ``k`` rows nearest to a unit vector, nearest first; call inside a transaction.
 
-    With ``exact`` the index is not used: the reference that recall is measured against. ``filters`` are equalities on
-    payload fields; the index is scanned on until k rows pass them (pgvector's iterative scan, strict order), and
-    when it gives up before, every row that passes is compared.
+    With ``exact`` the index is not used: the reference that recall is measured against. With ``filters`` the index is walked
+    until k rows pass them (pgvector's iterative scan, strict order), or it gives up: after hnsw.max_scan_tuples (20,000)
+    rows, or for want of memory. :mod:`filtered` decides when that is a good way.
     """
     connection.execute(
         "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true),"
         " set_config('hnsw.iterative_scan', 'strict_order', true)",
         ("off" if exact else "on", str(min(1000, max(k, ef_search)))),
     )
-    where = sql.SQL("WHERE {}").format(condition(filters)) if filters else sql.SQL("")
+    condition = clause(filters)
+    where = sql.SQL("WHERE {}").format(condition.sql) if filters else sql.SQL("")
     statement = sql.SQL(
         "SELECT chunk_id, 1 - ({column} <=> %(vector)s) FROM {table} {where} ORDER BY {column} <=> %(vector)s LIMIT %(k)s"
     ).format(column=_typed(generation), table=table(generation), where=where)
-    rows = connection.execute(statement, {"vector": HalfVector(vector), "k": k}, binary=True).fetchall()
-    if filters and len(rows) < k and not exact:
-        # The scan ends after hnsw.max_scan_tuples (20,000) rows, or for want of memory: rows behind a rare filter may
-        # lie beyond. Being few, they are compared one by one in less time.
-        return nearest(connection, generation, vector, k, exact=True, filters=filters)
-    return rows
+    parameters = {"vector": HalfVector(vector), "k": k, **condition.parameters}
+    return connection.execute(statement, parameters, binary=True).fetchall()

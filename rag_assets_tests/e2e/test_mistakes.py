@@ -24,7 +24,7 @@ EMPTY, MISSING = "empty-folder", "missing-folder"
         (["search", "hello", "-k", "many"], 2, ["'many'", "integer"]),
         (["search", "  ", "--source", EMPTY], 2, ["question is empty"]),
         (["search", "hello", "-k", "0", "--source", EMPTY], 2, ["k = 0", "1 to 1000"]),
-        (["search", "hello", "--filter", "word", "--source", EMPTY], 2, ["'word'", "KEY=VALUE"]),
+        (["search", "hello", "--filter", "word", "--source", EMPTY], 2, ["'word'", "FIELD=VALUE"]),
         (["search", "hello", "--source", EMPTY], 1, ["no live index", "rag-assets sync"]),
         (["evaluate", "--source", EMPTY], 2, ["--questions FILE"]),
         (["no-such-command"], 2, ["no-such-command"]),

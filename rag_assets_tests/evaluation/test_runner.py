@@ -122,8 +122,17 @@ def test_a_question_without_an_answer_measures_abstention_not_retrieval(index: W
     assert asked.answer_scores
 
 
-@pytest.mark.parametrize(("value", "found"), [("b", ["b.md"]), (True, ["c.md"]), (7, ["d.md"])])
-def test_a_filter_of_a_question_keeps_its_type(
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("b", ["b.md"]),
+        (True, ["c.md"]),
+        (7, ["d.md"]),
+        ({">=": 7, "<": 8}, ["d.md"]),
+        ({"!=": ["a", "b", True]}, ["d.md"]),
+    ],
+)
+def test_a_filter_of_a_question_keeps_its_type_and_its_operators(
     open_index: OpenIndex, source: Path, tmp_path: Path, value: Any, found: list[str]
 ) -> None:
     facts = {"a.md": "team: a", "b.md": "team: b", "c.md": "team: true", "d.md": "team: 7"}

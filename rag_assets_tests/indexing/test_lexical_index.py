@@ -8,6 +8,7 @@ import pytest
 from rag_assets.indexing.forgetting import forget
 from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.reconcile import reconcile
+from rag_assets.retrieval.filters import parse_filters
 from rag_assets.stores import lexical
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run, write
 
@@ -118,4 +119,4 @@ def test_reconcile_gives_the_rows_it_writes_again_their_posting_lists(index: War
 def test_a_filter_is_on_payload_fields(index: WarmRuntime, source: Path) -> None:
     corpus(source)
     run(index)
-    assert set(find(index, "topic", filters={"document": "d05.md"})) == {"d05.md"}
+    assert set(find(index, "topic", filters=parse_filters(["document=d05.md"]))) == {"d05.md"}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rag_assets.errors import ConfigurationError
+from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.fusion import normalised, ranked
 from rag_assets.retrieval.search import search
 from rag_assets.settings import RetrievalSettings
@@ -75,7 +77,32 @@ def test_hybrid_with_all_the_weight_on_one_side_is_that_side(filled: WarmRuntime
 
 
 def test_a_filter_holds_for_both_sides(filled: WarmRuntime) -> None:
-    filters = {"document": "rare.md"}
+    filters = parse_filters(["document=rare.md"])
     for name in ("dense", "lexical", "hybrid"):
         hits = search(filled, "zyxwomat topic", collection="default", k=5, filters=filters, retrieval=mode(name)).hits
         assert {hit.document for hit in hits} == {"rare.md"}
+
+
+def test_a_filter_s_result_says_which_way_was_taken(filled: WarmRuntime) -> None:
+    found = search(filled, "topic", collection="default", k=5, filters=parse_filters(["document!=rare.md"]))
+    assert found.plan is not None
+    assert found.plan.way == "exact"
+    assert search(filled, "topic", collection="default", k=5).plan is None
+
+
+def test_every_field_of_a_document_can_be_filtered_by_and_no_other(filled: WarmRuntime, source: Path) -> None:
+    write(source, "facts.md", "---\nteam: blue\nyear: 2021\n---\nThe topic of facts.\n")
+    run(filled)
+    filters = parse_filters(["team=blue", "year>2020", "page!=4", "document^=fac"])
+    hits = search(filled, "topic", collection="default", filters=filters).hits
+    assert {hit.document for hit in hits} == {"facts.md"}
+    with pytest.raises(ConfigurationError, match=r"no field 'tema'.* Did you mean 'team'\?.*document.*year"):
+        search(filled, "topic", collection="default", filters=parse_filters(["team=blue", "tema=blue"]))
+
+
+def test_settings_restrict_the_fields(filled: WarmRuntime) -> None:
+    only = mode("hybrid", filter_fields=("document",))
+    filters = parse_filters(["document=rare.md"])
+    assert search(filled, "topic", collection="default", filters=filters, retrieval=only).hits
+    with pytest.raises(ConfigurationError, match=r"no field 'title'.*retrieval.filter_fields allows: document\."):
+        search(filled, "topic", collection="default", filters=parse_filters(["title=Rare"]), retrieval=only)

@@ -72,6 +72,7 @@ def test_a_byte_order_mark_windows_line_ends_and_line_separators_in_strings_are_
         ('{"id": "2", "question": "q", "relevant": [{"document": "d", "grade": -1}]}', "relevant.0.grade = -1"),
         ('{"id": "2", "question": "q", "relevant": [{"document": "d", "grade": NaN}]}', "relevant.0.grade = nan"),
         ('{"id": "2", "question": "q", "relevant": [], "filter": 3}', "line 2: filter = 3: "),
+        ('{"id": "2", "question": "q", "relevant": [], "filter": {"a": {"~": 1}}}', "no operator '~'"),
         ('{"id": "1", "question": "q", "relevant": []}', "line 2: id = '1': already used in line 1"),
     ],
 )

@@ -13,8 +13,9 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database
 from rag_assets.fingerprint import bucket_of, chunk_id, document_id, text_hash
+from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import IndexSettings
-from rag_assets.stores import pgvector
+from rag_assets.stores import filtered, pgvector
 from rag_assets.stores.pgvector import Applied
 
 DIMENSION = 8
@@ -112,6 +113,16 @@ def search(database: Database, generation: Generation, vector: Vector, k: int, *
         if not options.get("exact"):
             force_index(connection)
         return pgvector.search(connection, generation, vector, k, **options)
+
+
+def search_filtered(
+    database: Database, generation: Generation, vector: Vector, k: int, *filters: str, **options: Any
+) -> tuple[list[str], filtered.Plan]:
+    """(ids of the rows a filtered search finds, in order; the way it took)."""
+    with database.transaction(snapshot=True) as connection:
+        force_index(connection)
+        found, _, plan = filtered.find(connection, generation, vector, k, parse_filters(filters), **options)
+        return list(found), plan
 
 
 def build(database: Database, generation: Generation) -> bool:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
 from rag_assets.errors import RagAssetsError
+from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import LexicalSettings
 from rag_assets.stores import lexical, lexical_compaction, lexical_segments
 from rag_assets_tests.unit.stores import lexical_rows as rows
@@ -316,8 +317,8 @@ def test_a_filter_finds_the_best_of_those_that_pass(database: Database, generati
     rows.put(database, generation, rare, type=["rare", "odd"])
     everything = reference(common | rare, "fish")
     expected = {rows.id_of(name): everything[rows.id_of(name)] for name in rare}
-    assert_equal(rows.ask(database, generation, "fish", 10, filters={"type": "rare"}), expected)
-    assert rows.ask(database, generation, "fish", 10, filters={"type": "none"}) == []
+    assert_equal(rows.ask(database, generation, "fish", 10, filters=parse_filters(["type=rare"])), expected)
+    assert rows.ask(database, generation, "fish", 10, filters=parse_filters(["type=none"])) == []
 
 
 DAMAGE = {

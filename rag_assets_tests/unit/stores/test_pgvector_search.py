@@ -61,45 +61,6 @@ def test_exact_search_finds_what_the_index_misses(database: Database, generation
     assert missed > 0
 
 
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        ({"language": "de"}, set(range(1, 100, 2))),
-        ({"tags": "b"}, set(range(0, 100, 10))),
-        ({"page": "7"}, {7}),
-        ({"language": "en", "tags": "a"}, set(range(0, 100, 10))),
-        ({"language": "de", "tags": "a"}, set()),
-        ({"nothing": "x"}, set()),
-        ({"language": "de' OR '1'='1"}, set()),
-        ({"x' = 'x' OR 'a": "a"}, set()),
-    ],
-)
-def test_filters_are_equalities_on_a_field_or_a_member_of_a_list(
-    database: Database, generation: Generation, filters: dict[str, str], expected: set[int]
-) -> None:
-    fill(database, generation, random_units(100), payload)
-    build(database, generation)
-    for exact in (True, False):
-        found = search(database, generation, unit(3), 100, filters=filters, exact=exact)
-        assert {row.payload["page"] for row in found} == expected
-
-
-@pytest.mark.parametrize("far", [False, True])
-def test_as_many_results_come_as_were_asked_for_when_they_exist_behind_a_filter(
-    database: Database, generation: Generation, far: bool
-) -> None:
-    vectors, query = random_units(3000), unit(3)
-    order = np.argsort(vectors @ query)
-    # 1 % of the rows: scattered, or the very ones farthest from the question.
-    chosen = set(order[:30].tolist()) if far else set(range(0, 3000, 100))
-    fill(database, generation, vectors, lambda number: {"team": "x" if number in chosen else "y", "page": number})
-    build(database, generation)
-    found = search(database, generation, query, 10, filters={"team": "x"})
-    exact = search(database, generation, query, 10, filters={"team": "x"}, exact=True)
-    assert len(found) == 10
-    assert {row.chunk_id for row in found} == {row.chunk_id for row in exact}
-
-
 def test_k_may_be_more_than_the_table_holds_or_than_ef_search(database: Database, generation: Generation) -> None:
     fill(database, generation, random_units(300), payload)
     build(database, generation)
