@@ -50,7 +50,7 @@ LONG = Profile("long", 1_000, 100, 200, 100, 50, 500, 100_000, 30.0, 32.0)
 profiles = pytest.mark.parametrize(
     "profile",
     [
-        pytest.param(QUICK, id="quick"),
+        pytest.param(QUICK, id="quick", marks=pytest.mark.timeout(900)),
         pytest.param(LONG, id="long", marks=[pytest.mark.faults_long, pytest.mark.timeout(3 * 3600)]),
     ],
 )

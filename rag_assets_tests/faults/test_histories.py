@@ -222,7 +222,6 @@ class History(RuleBasedStateMachine):
         self.findings.trials += killed and outcome.signal == signal.SIGKILL
 
 
-@pytest.mark.timeout(900)
 @profiles
 def test_after_every_history_the_index_is_the_oracles(
     profile: Profile, laboratory: Laboratory, tmp_path: Path, request: pytest.FixtureRequest
