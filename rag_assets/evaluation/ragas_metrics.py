@@ -140,10 +140,10 @@ def _strict_llm(judge: Judge) -> Any:
 
     client = instructor.from_litellm(judge.acompletion, mode=instructor.Mode.JSON)
     inner = llm_factory(
-        judge.settings.model, provider="litellm", client=client, adapter="litellm", max_retries=ASKED_AGAIN
+        str(judge.settings.model), provider="litellm", client=client, adapter="litellm", max_retries=ASKED_AGAIN
     )
 
-    class StrictLLM(InstructorBaseRagasLLM):  # type: ignore[misc]
+    class StrictLLM(InstructorBaseRagasLLM):
         """ragas' LLM, but for replies it would misread."""
 
         def generate(self, prompt: str, response_model: Any) -> Any:
@@ -172,13 +172,9 @@ def _strict(model: Any, asked: Mapping[str, Any]) -> Any:
             raise ValueError(problem)
         return reply
 
+    validators: dict[str, Any] = {"check": model_validator(mode="after")(check)}
     # The name and the docstring go into the prompt.
-    return create_model(
-        model.__name__,
-        __base__=model,
-        __doc__=model.__doc__,
-        __validators__={"check": model_validator(mode="after")(check)},
-    )
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __validators__=validators)
 
 
 def _problem(reply: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
@@ -200,7 +196,7 @@ def _problem(reply: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
 def _embeddings(embed: Embed) -> Any:
     from ragas.embeddings.base import BaseRagasEmbedding
 
-    class OurEmbeddings(BaseRagasEmbedding):  # type: ignore[misc]
+    class OurEmbeddings(BaseRagasEmbedding):
         """The index's own model."""
 
         def embed_text(self, text: str, **kwargs: Any) -> list[float]:
