@@ -103,6 +103,7 @@ class Judge:
             _deciding(entry["litellm_params"]) for entry in router.get_model_list(model_name=settings.model) or []
         ]
         self._locks: dict[str, asyncio.Lock] = {}
+        self._first = asyncio.Lock()
         self._given_up: str | None = None
         self._failed_in_a_row = 0
         self._in_flight = 0
@@ -140,6 +141,15 @@ class Judge:
             raise
 
     async def _ask(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> StoredReply:
+        limited = self.settings.max_tokens is not None or self.settings.max_cost_usd is not None
+        if limited and not self._most_tokens:
+            # Until one reply says what a call takes, a second one could overdraw the budget.
+            async with self._first:
+                if not self._most_tokens:
+                    return await self._try(messages, options)
+        return await self._try(messages, options)
+
+    async def _try(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> StoredReply:
         for attempt in range(self.settings.retries + 1):
             await self._admit()
             try:

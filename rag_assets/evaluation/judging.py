@@ -13,17 +13,18 @@ from typing import Any
 
 from rag_assets.database import judgements
 from rag_assets.database.judgements import StoredReply
+from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.judge_calls import CURRENT, Judge, Judgement, NotJudged
 from rag_assets.evaluation.questions import Question
 from rag_assets.evaluation.ragas_metrics import Sample, judged_metrics, similarity_metrics
 from rag_assets.evaluation.results import JudgePaid, Judging, QuestionResult
+from rag_assets.generation.extractive import OFFLINE_NAME
 from rag_assets.generation.prompt import parse_citations
 from rag_assets.models import Hit
 from rag_assets.runtime import Runtime
 from rag_assets.settings import AnswerSettings, JudgeSettings
 
 NEEDS_REFERENCE = ("context_precision", "context_recall", "factual_correctness")
-SIMILARITY = ("bleu", "chrf", "rouge_l", "string_similarity", "semantic_similarity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def judge_answers(runtime: Runtime, collection: str, given: Sequence[Given]) -> 
     """Everything ragas measures of these answers, by ``[evaluation]`` and ``[judge]`` of the settings.
 
     Raises:
-        ConfigurationError: the judge is not among the models.
+        ConfigurationError: the judge is not among the models, or can't judge.
         RagAssetsError: the database failed; a judge that fails does not.
     """
     scores: dict[str, dict[str, float | None]] = {item.question.id: {} for item in given}
@@ -110,6 +111,11 @@ def _build_judge(runtime: Runtime, collection: str) -> Judge:
 
     settings = runtime.settings.judge
     assert settings.model is not None
+    if settings.model == OFFLINE_NAME:
+        raise ConfigurationError(
+            f"judge.model = {OFFLINE_NAME!r} can't judge: it selects sentences and understands none. Name a language model "
+            "of answers.models, or leave judge.model out."
+        )
     asked = AnswerSettings(
         models=runtime.settings.answers.models, model=settings.model, timeout_seconds=settings.timeout_seconds
     )

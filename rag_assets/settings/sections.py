@@ -166,7 +166,7 @@ class JudgeSettings(Section):
     """Wall-clock limit of one call, from request to last byte."""
     retries: int = Field(3, ge=0, le=10)
     """Further attempts at a call that failed: after the time the server asks for (Retry-After), else after 1, 2, 4 … seconds."""
-    max_calls: int | None = Field(2000, ge=1)
+    max_calls: int | None = Field(5000, ge=1)
     """Requests one evaluation may send, repeated ones included. What is left when a budget is spent stays unmeasured, and the
     next evaluation goes on from there: replies are kept. Kept replies cost nothing and don't count."""
     max_tokens: int | None = Field(None, ge=1)

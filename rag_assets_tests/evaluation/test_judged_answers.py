@@ -163,9 +163,12 @@ def test_a_judge_asked_while_its_document_is_forgotten_leaves_nothing(
     assert not tables_with(runtime, CANARY) & {"rag.judgement", "rag.judgement_source"}
 
 
-def test_a_judge_that_no_model_is_named_after_is_refused(open_judged: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"judge\.model = 'absent' is not among the models"):
-        evaluate(open_judged(model="absent"), tmp_path)
+@pytest.mark.parametrize(
+    ("model", "why"), [("absent", "is not among the models"), ("offline-extractive", "can't judge")]
+)
+def test_a_judge_that_cannot_be_is_refused(open_judged: Any, tmp_path: Path, model: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"judge\.model = '{model}' {why}"):
+        evaluate(open_judged(model=model), tmp_path)
 
 
 def test_without_a_judge_nobody_is_asked_and_comparisons_can_be_left_out(

@@ -238,13 +238,16 @@ def test_a_reply_that_ragas_would_turn_into_a_wrong_number_is_refused(
     assert reasons(bench.run(metrics=(metric,))) == ["JSON of the wrong shape"]
 
 
-def test_a_judge_shown_its_mistake_may_correct_it(bench: Bench) -> None:
+def test_a_judge_shown_its_mistake_may_correct_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.server.faults["verdicts"] = [says(json.dumps(verdicts(1, 1)))]
     assert values(bench.run(metrics=("faithfulness",))) == {"faithfulness": pytest.approx(2 / 3)}
     assert "one verdict for each of the 3 statements" in bench.server.requests[-1][2]["messages"][-1]["content"]
     sent = bench.server.total
     assert values(bench.run(metrics=("faithfulness",))) == {"faithfulness": pytest.approx(2 / 3)}
     assert bench.server.total == sent
+    bench.server.always = says("the words of a document")
+    bench.run(metrics=("context_recall",))
+    assert caplog.text == "", "logs would quote documents"
 
 
 FIVE = [answered(f"q{number}", question=f"{QUESTION} ({number})") for number in range(5)]
@@ -268,11 +271,11 @@ def test_a_spent_budget_leaves_exactly_the_rest_unmeasured(bench: Bench, budget:
     assert bench.server.total == 5
 
 
-def test_calls_in_flight_count_against_the_budget(bench: Bench) -> None:
-    bench.run(FIVE[0], metrics=("context_recall",))
-    found = bench.run(*FIVE[1:], metrics=("context_recall",), concurrency=8, max_calls=2)
-    assert [item is None for item in reasons(found)] == [True, True, False, False]
-    assert bench.server.total == 3
+@pytest.mark.parametrize("budget", [{"max_calls": 2}, {"max_tokens": 230}, {"max_cost_usd": 0.00025}])
+def test_calls_in_flight_count_against_the_budget(bench: Bench, budget: dict[str, Any]) -> None:
+    found = bench.run(*FIVE, metrics=("context_recall",), concurrency=8, **budget)
+    assert [item is None for item in reasons(found)] == [True, True, False, False, False]
+    assert bench.server.total == 2
 
 
 def test_a_cost_that_nobody_knows_is_not_spent_blindly(bench: Bench) -> None:
