@@ -66,10 +66,17 @@ def keep(connection: Connection, key: str, reply: StoredReply, collection: str, 
 
 
 def forget(connection: Connection, collection: str, document: str) -> int:
-    """Delete every reply that may quote a document; returns how many."""
+    """Delete every reply that may quote a document; returns how many.
+
+    Those of documents that are gone go with them: one may be this document under an earlier name.
+    """
     connection.execute("LOCK TABLE judgement IN SHARE ROW EXCLUSIVE MODE")
     return connection.execute(
-        "DELETE FROM judgement WHERE key IN (SELECT key FROM judgement_source WHERE collection = %s AND document = %s)",
+        """
+        DELETE FROM judgement WHERE key IN (
+            SELECT q.key FROM judgement_source q WHERE q.collection = %s AND (q.document = %s OR NOT EXISTS (
+                SELECT 1 FROM source_file s WHERE s.collection = q.collection AND s.uri = q.document)))
+        """,
         (collection, document),
     ).rowcount
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rag_assets.database import judgements
+from rag_assets.database.generations import Generation
 from rag_assets.database.judgements import StoredReply
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.judge_calls import CURRENT, Judge, Judgement, NotJudged
@@ -20,7 +21,7 @@ from rag_assets.evaluation.ragas_metrics import Sample, judged_metrics, similari
 from rag_assets.evaluation.results import JudgePaid, Judging, QuestionResult
 from rag_assets.generation.extractive import OFFLINE_NAME
 from rag_assets.generation.prompt import parse_citations
-from rag_assets.models import Hit
+from rag_assets.models import Embedder, Hit
 from rag_assets.runtime import Runtime
 from rag_assets.settings import AnswerSettings, JudgeSettings
 
@@ -82,7 +83,7 @@ class _DatabaseReplies:
             judgements.keep(connection, key, reply, self._collection, documents)
 
 
-def judge_answers(runtime: Runtime, collection: str, given: Sequence[Given]) -> Judged:
+def judge_answers(runtime: Runtime, generation: Generation, given: Sequence[Given]) -> Judged:
     """Everything ragas measures of these answers, by ``[evaluation]`` and ``[judge]`` of the settings.
 
     Raises:
@@ -90,13 +91,14 @@ def judge_answers(runtime: Runtime, collection: str, given: Sequence[Given]) -> 
         RagAssetsError: the database failed; a judge that fails does not.
     """
     scores: dict[str, dict[str, float | None]] = {item.question.id: {} for item in given}
+    embedder = runtime.embedder_of(generation)
     if runtime.settings.evaluation.similarity and given:
-        for key, found in asyncio.run(_compare(runtime, given)).items():
+        for key, found in asyncio.run(_compare(embedder, given)).items():
             scores[key] |= found
     if runtime.settings.judge.model is None or not given:
         return Judged(scores)
-    judge = _build_judge(runtime, collection)
-    results = asyncio.run(run_judge(judge, runtime.embedder.embed_queries, given, runtime.progress))
+    judge = _build_judge(runtime, generation.collection)
+    results = asyncio.run(run_judge(judge, embedder.embed_queries, given, runtime.progress))
     unjudged: dict[str, dict[str, str]] = {}
     for (key, name), result in results.items():
         scores[key][name] = result.value
@@ -127,8 +129,8 @@ def _build_judge(runtime: Runtime, collection: str) -> Judge:
     return Judge(router, settings, _DatabaseReplies(runtime, collection))
 
 
-async def _compare(runtime: Runtime, given: Sequence[Given]) -> dict[str, dict[str, float | None]]:
-    measure = similarity_metrics(runtime.embedder.embed_documents)
+async def _compare(embedder: Embedder, given: Sequence[Given]) -> dict[str, dict[str, float | None]]:
+    measure = similarity_metrics(embedder.embed_documents)
     found: dict[str, dict[str, float | None]] = {}
     for item in given:
         if not item.question.relevant:

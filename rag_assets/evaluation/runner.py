@@ -179,7 +179,7 @@ def evaluate_answers(
         answered[item.id], sample = _answer_one(asker, generation, item, questions[item.id])
         samples += [sample] if sample else []
         runtime.progress("answer", number + 1, len(chosen))
-    judged = judge_answers(runtime, generation.collection, samples)
+    judged = judge_answers(runtime, generation, samples)
     answered = {key: judged.added_to(item) for key, item in answered.items()}
     updated = tuple(answered.get(item.id, item) for item in result.questions)
     latency = dict(result.latency)

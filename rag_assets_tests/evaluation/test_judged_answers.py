@@ -131,15 +131,19 @@ def test_what_is_not_judged_is_counted_named_and_shown(open_judged: Any, server:
         assert "Not judged" in page
 
 
+@pytest.mark.parametrize("renamed", [False, True])
 def test_kept_replies_are_forgotten_with_any_document_they_may_quote(
-    open_judged: Any, server: JudgeServer, tmp_path: Path
+    open_judged: Any, source: Path, tmp_path: Path, renamed: bool
 ) -> None:
     runtime = open_judged()
     questions = [{**QUESTIONS[1], "question": "Who is the keeper of garage beta?", "answer": CANARY}, QUESTIONS[0]]
     evaluate(runtime, tmp_path, questions)
     assert "rag.judgement" in tables_with(runtime, CANARY)
     before = query(runtime, "SELECT count(*) FROM judgement")[0][0]
-    done = forget(runtime, "default", "beta.md")
+    if renamed:
+        (source / "beta.md").rename(source / "moved.md")
+        run(runtime)
+    done = forget(runtime, "default", "moved.md" if renamed else "beta.md")
     assert "rag.judgement" not in tables_with(runtime, CANARY)
     assert 0 < done.removed["judgement"] < before
     assert done.left["judgement"] == 0
