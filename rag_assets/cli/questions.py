@@ -173,7 +173,8 @@ def print_evaluation(result: Any, path: Path | str) -> None:
     """The verdict and the figures people ask for."""
     click.echo(f"{result.verdict.upper()}  {result.generation}, {len(result.questions)} questions")
     headline = ("ndcg@10", "recall@10", "mrr@10", "evidence_recall@5")
-    answers = ("answer_contained", "token_f1", "citation_correctness", "abstention_correct")
+    judged = ("faithfulness", "answer_relevancy", "factual_correctness", "context_precision", "context_recall")
+    answers = ("answer_contained", "token_f1", "citation_correctness", "abstention_correct", *judged)
     for names, scores in ((headline, result.retrieval), (answers, result.answers)):
         for name in names:
             score = scores.get(name)

@@ -94,7 +94,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"litellm"},
         pool="llm_api",
         code_version=fingerprint(
-            [settings.answers.model_dump(mode="json"), settings.evaluation.model_dump(mode="json")]
+            [part.model_dump(mode="json") for part in (settings.answers, settings.evaluation, settings.judge)]
         ),
         description="The answers the configured model gives from the target generation, against the golden ones.",
     )

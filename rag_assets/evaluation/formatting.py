@@ -24,6 +24,18 @@ _NAMES = {
     "citation_support": "Citation support",
     "answered": "Answered when answerable",
     "abstention_correct": "Abstained when unanswerable",
+    "faithfulness": "Faithfulness (judged)",
+    "answer_relevancy": "Answer relevancy (judged)",
+    "factual_correctness": "Factual correctness (judged)",
+    "context_precision": "Context precision (judged)",
+    "context_recall": "Context recall (judged)",
+    "id_context_precision": "Documents given that are relevant",
+    "id_context_recall": "Relevant documents given",
+    "semantic_similarity": "Semantic similarity",
+    "string_similarity": "String similarity",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
 }
 _PASSAGE_CHARACTERS = 500
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

@@ -18,6 +18,7 @@ _LIBRARIES = (
     "unstructured",
     "pgvector",
     "litellm",
+    "ragas",
 )
 
 
@@ -54,6 +55,8 @@ def describe(runtime: Runtime, generation: Generation, questions: Sequence[Quest
         "ef_search": runtime.settings.index.ef_search,
         "answer_model": runtime.settings.answers.model,
         "top_k": runtime.settings.answers.top_k,
+        "similarity": runtime.settings.evaluation.similarity,
+        "judge": runtime.settings.judge.model_dump(mode="json", include={"model", "metrics", "repeats"}),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "postgresql": server[0],
         "pgvector_extension": server[1],

@@ -6,6 +6,7 @@ scripts and any request.
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,7 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
             (metric_name(name), result.answers[name], differences.get(name))
             for name in sorted(result.answers, key=display_order)
         ],
+        "judge_lines": list(_judge_lines(result)),
         "slices": [(name, _slice_rows(values)) for name, values in sorted(result.by_slice.items())],
         "latency": [(name, result.latency[name], latency_class(name, result.latency[name].p95)) for name in stages],
         "latency_limits": LATENCY_LIMITS,
@@ -168,6 +170,33 @@ def _speed_card(result: EvaluationResult) -> Card:
     detail = f"median {duration(search.p50)}, p99 {duration(search.p99)}; {search.n} searches"
     before = result.previous.latency.get("search") if result.previous else None
     return Card("Search p95", duration(search.p95), detail, f"before: {duration(before.p95)}" if before else "")
+
+
+def _judge_lines(result: EvaluationResult) -> Iterator[str]:
+    """What the judge could not judge and why, what it cost, and how far its judgements of one question lie apart."""
+    if result.judge is None:
+        return
+    for name in sorted({metric for item in result.questions for metric in item.unjudged}, key=display_order):
+        reasons = Counter(item.unjudged[name] for item in result.questions if name in item.unjudged)
+        total = sum(name in item.answer_scores for item in result.questions)
+        named = ", ".join(
+            f"{count} × {reason}" for reason, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0]))
+        )
+        yield f"{metric_name(name)}: {reasons.total()} of {total} not judged: {named}."
+    judge, paid = result.judge, result.judge_paid
+    cost = "at an unknown price" if judge.cost_usd is None else f"for {judge.cost_usd:.4f} USD"
+    replies = ", ".join(f"{count:,} of {name}" for name, count in judge.answered_by.items()) or "none"
+    yield (
+        f"Judged by {judge.model}. Replies: {replies}; {judge.prompt_tokens:,} tokens read and {judge.completion_tokens:,} "
+        f"written {cost}."
+    )
+    if paid is not None:
+        yield f"Of these, this run sent and paid {paid.calls:,} requests, {paid.tokens:,} tokens, {paid.cost_usd:.4f} USD."
+    if judge.spread:
+        apart = ", ".join(
+            f"{metric_name(name)} {judge.spread[name]:.3f}" for name in sorted(judge.spread, key=display_order)
+        )
+        yield f"Each was judged {judge.repeats} times; the judgements of one question lie apart by, on average: {apart}."
 
 
 def _by_k(scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -75,6 +75,8 @@ class QuestionResult:
     """Time by stage."""
     error: str | None = None
     """Why the question could not be run."""
+    unjudged: Mapping[str, str] = field(default_factory=dict)
+    """Metrics of a judge that could not be measured, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,32 @@ class HistoryPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """What the judge's scores rest on. Kept replies make it the same again."""
+
+    model: str
+    """``model_name`` asked."""
+    repeats: int
+    answered_by: Mapping[str, int]
+    """Replies by ``model_name``: others than ``model`` are its fallbacks."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    """Of all replies used, whenever they were paid for. None: a price is unknown."""
+    spread: Mapping[str, float] = field(default_factory=dict)
+    """By metric: largest minus smallest judgement of a question, as a mean over questions; empty without repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePaid:
+    """What this run itself sent and paid for; the other replies were kept ones."""
+
+    calls: int
+    tokens: int
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationResult:
     """One evaluation of one generation of a collection."""
 
@@ -164,6 +192,9 @@ class EvaluationResult:
     previous: PreviousEvaluation | None = None
     history: tuple[HistoryPoint, ...] = ()
     """Oldest first, this evaluation last."""
+    judge: Judging | None = None
+    """None: no model judged."""
+    judge_paid: JudgePaid | None = None
 
 
 def summarise_latency(milliseconds: Sequence[float]) -> LatencySummary:
@@ -213,8 +244,9 @@ def score_slices(
 def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
     """The result as JSON values, in a fixed order, scores rounded to 6 decimals.
 
-    Everything the clock decides is under ``timings``, ``latency``, ``previous``, ``history`` and in ``created_at``, so
-    that the rest is equal, byte for byte, between two runs over the same data (checks and reasons about time aside).
+    Everything the clock decides is under ``timings``, ``latency``, ``previous``, ``history`` and in ``created_at``, and
+    what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
+    same data (checks and reasons about time aside).
 
     Args:
         result: the evaluation.
@@ -222,7 +254,7 @@ def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, An
     """
     data: dict[str, Any] = {"verdict": result.verdict, "report": report, **_plain(result)}
     questions = data.pop("questions")
-    late = {name: data.pop(name) for name in ("latency", "previous", "history", "created_at")}
+    late = {name: data.pop(name) for name in ("latency", "previous", "history", "created_at", "judge_paid")}
     timings = {question["id"]: question.pop("milliseconds") for question in questions}
     return {**data, "questions": questions, **late, "timings": timings}
 

@@ -14,6 +14,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation import gates
 from rag_assets.evaluation.answers import score_answer
+from rag_assets.evaluation.judging import Given, judge_answers
 from rag_assets.evaluation.provenance import corpus_texts, describe
 from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
 from rag_assets.evaluation.results import (
@@ -166,9 +167,13 @@ def evaluate_answers(
     )
     asker = Asker(runtime)
     answered: dict[str, QuestionResult] = {}
+    samples: list[Given] = []
     for number, item in enumerate(chosen):
-        answered[item.id] = _answer_one(asker, generation, item, questions[item.id])
+        answered[item.id], sample = _answer_one(asker, generation, item, questions[item.id])
+        samples += [sample] if sample else []
         runtime.progress("answer", number + 1, len(chosen))
+    judged = judge_answers(runtime, generation, samples)
+    answered = {key: judged.added_to(item) for key, item in answered.items()}
     updated = tuple(answered.get(item.id, item) for item in result.questions)
     latency = dict(result.latency)
     for stage in ("generation", "total"):
@@ -181,6 +186,8 @@ def evaluate_answers(
         answers=summarise_metrics([item.answer_scores for item in answered.values() if item.answer_scores]),
         by_slice=score_slices(updated),
         latency=latency,
+        judge=judged.judging,
+        judge_paid=judged.paid,
     )
 
 
@@ -192,14 +199,18 @@ def _sample(items: Sequence[QuestionResult], size: int) -> list[QuestionResult]:
     return sorted(chosen, key=lambda item: item.id)
 
 
-def _answer_one(asker: Any, generation: Generation, item: QuestionResult, question: Question) -> QuestionResult:
+def _answer_one(
+    asker: Any, generation: Generation, item: QuestionResult, question: Question
+) -> tuple[QuestionResult, Given | None]:
+    """The answered question, and what it is judged by; None where it can't be judged."""
     valid = replace(question, relevant=item.relevant)
     # A question that lost all its labels can be answered, but not judged.
     judgeable = bool(item.relevant) or not question.relevant
     try:
         asked = asker.ask(question.question, filters=filters_of(question.filter), generation=generation)
     except RagAssetsError as error:
-        return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
+        lost = replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
+        return lost, Given(valid, None) if judgeable else None
     given = asked.answer
     abstained = abstains(given.text)
     citations = tuple(Citation(c.document, c.chunk_id, c.quote) for c in given.citations)
@@ -210,7 +221,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
         citations=citations,
         passages={hit.chunk_id: hit.text for hit in given.passages},
     )
-    return replace(
+    answered = replace(
         item,
         answer=given.text,
         abstained=abstained,
@@ -218,6 +229,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
         answer_scores=scores if judgeable else {},
         milliseconds={**item.milliseconds, **{s: asked.milliseconds[s] for s in ("generation", "total")}},
     )
+    return answered, Given(valid, given.text, abstained, given.passages) if judgeable else None
 
 
 def evaluate(

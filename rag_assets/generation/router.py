@@ -27,7 +27,7 @@ _TOP_LEVEL = ("model_list", "router_settings")
 _FALLBACK_LISTS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
-def build_router(settings: AnswerSettings, embed: Embed) -> Any:
+def build_router(settings: AnswerSettings, embed: Embed, *, asker: str = "answers", **overrides: Any) -> Any:
     """A ``litellm.Router`` over the models of ``settings.models`` and the offline answerer.
 
     Nothing is retried unless ``router_settings.num_retries`` says so: a retry costs seconds, a fallback
@@ -36,6 +36,8 @@ def build_router(settings: AnswerSettings, embed: Embed) -> Any:
     Args:
         settings: The list, the model that must be in it, and the time a call may take.
         embed: Unit vectors of texts, for the offline answerer.
+        asker: The section of the settings that names the model, for messages.
+        overrides: Router settings that hold whatever the file says.
 
     Raises:
         ConfigurationError: the file can't be read or is wrong; it names the file, the entry and the field.
@@ -50,12 +52,13 @@ def build_router(settings: AnswerSettings, embed: Embed) -> Any:
     if settings.model not in known:
         where = settings.models or "answers.models is not set, so there is only the offline answerer"
         raise ConfigurationError(
-            f"answers.model = {settings.model!r} is not among the models ({where}). Known: {', '.join(known)}."
+            f"{asker}.model = {settings.model!r} is not among the models ({where}). Known: {', '.join(known)}."
         )
     _check_fallbacks(options, known, settings.models)
     entries.append({"model_name": OFFLINE_NAME, "litellm_params": {"model": OFFLINE_MODEL}})
     try:
-        return litellm.Router(model_list=entries, **{"num_retries": 0, "timeout": settings.timeout_seconds, **options})
+        defaults = {"num_retries": 0, "timeout": settings.timeout_seconds}
+        return litellm.Router(model_list=entries, **{**defaults, **options, **overrides})
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{settings.models}: LiteLLM refuses router_settings: {error}") from None
 

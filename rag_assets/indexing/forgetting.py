@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
-from rag_assets.database import generations, ledger
+from rag_assets.database import generations, judgements, ledger
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import ConfigurationError
 from rag_assets.failpoints import failpoint
@@ -69,12 +69,14 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
             "INSERT INTO forgotten (doc_id, collection, uri, content_hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (doc_id, collection, document, content_hash),
         )
+        removed["judgement"] = judgements.forget(connection, collection, document)
         evaluations, reports = _black_out(connection, collection, document)
         events = black_out_history(connection, document, reports)
     for folder in reports:
         _delete_report(folder)
     with runtime.database.transaction(snapshot=True) as connection:
         left = {table: _count(connection, table, doc_id) for table in _TABLES}
+        left["judgement"] = judgements.count(connection, collection, document)
     return Forgotten(
         collection=collection,
         document=document,

@@ -13,6 +13,7 @@ from rag_assets.settings.sections import (
     EvaluationSettings,
     GateSettings,
     IndexSettings,
+    JudgeSettings,
     LexicalSettings,
     ParsingSettings,
     RetrievalSettings,
@@ -56,6 +57,7 @@ class Settings(Section):
     retrieval: RetrievalSettings = RetrievalSettings()
     answers: AnswerSettings = AnswerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    judge: JudgeSettings = JudgeSettings()
     gates: GateSettings = GateSettings()
     sync: SyncSettings = SyncSettings()
 

@@ -150,6 +150,45 @@ class EvaluationSettings(Section):
 
     answer_questions: int = Field(60, ge=1)
     """Questions that are answered, not only searched: a fixed sample. With a paid model this is what costs money."""
+    similarity: bool = True
+    """Compare answers with the golden ones by BLEU, ROUGE-L, chrF, edit distance and embeddings as well, and the documents given
+    to the model with the labelled ones (ragas; its import takes some seconds per evaluation)."""
+
+
+JudgeMetric = Literal[
+    "faithfulness", "answer_relevancy", "context_precision", "context_recall", "factual_correctness"
+]  # fmt: skip
+
+
+class JudgeSettings(Section):
+    """The model that judges answers, through ragas. Its limits are its own; ``[answers]`` has those of the model that answers."""
+
+    model: str | None = None
+    """A ``model_name`` of ``answers.models``. None: no model judges, and nothing is asked of any."""
+    metrics: tuple[JudgeMetric, ...] = (
+        "faithfulness", "answer_relevancy", "context_precision", "context_recall", "factual_correctness",
+    )  # fmt: skip
+    """What is judged. Calls per question: faithfulness 2, answer relevancy 3, context precision one per passage, context recall 1,
+    factual correctness 4."""
+    repeats: int = Field(1, ge=1, le=15)
+    """Judgements of each metric on each question. The median counts; how far they lie apart is reported."""
+    concurrency: int = Field(4, ge=1, le=64)
+    """Calls at a time."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """None: as many as the server takes."""
+    timeout_seconds: float = Field(60, gt=0)
+    """Wall-clock limit of one call, from request to last byte."""
+    retries: int = Field(3, ge=0, le=10)
+    """Further attempts at a call that failed: after the time the server asks for (Retry-After), else after 1, 2, 4 … seconds."""
+    max_calls: int | None = Field(5000, ge=1)
+    """Requests one evaluation may send, repeated ones included. What is left when a budget is spent stays unmeasured, and the
+    next evaluation goes on from there: replies are kept. Kept replies cost nothing and don't count."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens one evaluation may use, read and written."""
+    max_cost_usd: float | None = Field(None, gt=0)
+    """Money one evaluation may cost. It needs a price: LiteLLM's own, or ``input_cost_per_token`` in the model list."""
+    replay_only: bool = False
+    """Make evaluations from kept replies alone and call nobody; what is not kept is unmeasured."""
 
 
 class GateSettings(Section):

@@ -123,6 +123,7 @@ def test_shard_keys_sort_as_numbers() -> None:
         ({"parsing": {"max_characters": 5000}}, {"raw_documents"}),
         ({"gates": {"ndcg_drop": 0.1}}, {"retrieval_evaluation", "live_index"}),
         ({"answers": {"top_k": 2}}, {"answer_evaluation"}),
+        ({"judge": {"repeats": 3}}, {"answer_evaluation"}),
     ],
 )
 def test_a_setting_changes_the_code_version_of_the_assets_it_decides(
