@@ -241,9 +241,11 @@ def similarities(
     """Cosine similarity of rows, named by id, to a unit vector."""
     if vector is None or not chunk_ids:
         return {}
-    statement = sql.SQL("SELECT chunk_id, 1 - (embedding <=> %s) FROM {} WHERE chunk_id = ANY(%s)")
+    statement = sql.SQL(
+        "SELECT chunk_id, 1 - (embedding <=> %s) FROM {} WHERE generation_id = %s AND chunk_id = ANY(%s)"
+    )
     rows = connection.execute(
-        statement.format(table(generation)), (HalfVector(vector), list(chunk_ids)), binary=True
+        statement.format(table(generation)), (HalfVector(vector), generation.id, list(chunk_ids)), binary=True
     ).fetchall()
     return dict(rows)
 

@@ -7,9 +7,10 @@ import pytest
 from rag_assets.errors import ConfigurationError
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.fusion import normalised, ranked
-from rag_assets.retrieval.search import search
+from rag_assets.retrieval.search import SearchResult, search
 from rag_assets.settings import RetrievalSettings
 from rag_assets_tests.driving import WarmRuntime, corpus, run, write
+from rag_assets_tests.unit.retrieval import rerank_server
 
 
 @pytest.fixture
@@ -106,3 +107,25 @@ def test_settings_restrict_the_fields(filled: WarmRuntime) -> None:
     assert search(filled, "topic", collection="default", filters=filters, retrieval=only).hits
     with pytest.raises(ConfigurationError, match=r"no field 'title'.*retrieval.filter_fields allows: document\."):
         search(filled, "topic", collection="default", filters=parse_filters(["title=Rare"]), retrieval=only)
+
+
+def test_an_endpoint_reorders_the_hits_and_one_that_drips_leaves_them_and_says_so(
+    filled: WarmRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(rerank: str, reply: rerank_server.Reply, seconds: float) -> SearchResult:
+        with rerank_server.serving(reply) as server:
+            monkeypatch.setenv("INFINITY_API_BASE", server.url)
+            how = mode("hybrid", rerank=rerank, rerank_weight=1.0, rerank_seconds=seconds)
+            found = search(filled, "zyxwomat topic 21", collection="default", k=5, retrieval=how)
+            assert bool(server.requests) == (rerank != "none")
+            return found
+
+    plain = ask("none", rerank_server.cohere, 60)
+    done = ask("litellm:infinity/m", rerank_server.cohere, 60)
+    assert done.reranked
+    scores = [hit.scores["rerank"] or 0.0 for hit in done.hits]
+    assert scores == sorted(scores, reverse=True)
+    late = ask("litellm:infinity/m", rerank_server.dripping, 0.3)
+    assert not late.reranked
+    assert [hit.chunk_id for hit in late.hits] == [hit.chunk_id for hit in plain.hits]
+    assert all(hit.scores["rerank"] is None for hit in late.hits)

@@ -100,8 +100,8 @@ def test_every_way_and_mode_finds_the_rows_that_pass_and_no_other(
         for way in (through_graph, replace(through_graph, way="exact")):
             found, _, _ = filtered.find(connection, generation, vector, max(1, len(expected)), filters, plan=way)
             assert set(found) == expected
-        words = lexical.search(connection, generation, "fish", 100, filters=filters).matches
-        assert {match.chunk_id for match in words} == expected
+        words = lexical.search(connection, generation, "fish", 100, filters=filters)
+        assert {match.chunk_id for match in words.matches} == expected
         for mode in ("dense", "lexical", "hybrid"):
             asked = Asked("fish", None if mode == "lexical" else vector, filters)
             retrieval = RetrievalSettings(mode=mode)
