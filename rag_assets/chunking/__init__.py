@@ -46,7 +46,7 @@ def chunk_document(document: ParsedDocument, settings: ChunkingSettings, counter
         ConfigurationError: ``settings.max_tokens`` is more than the embedding model reads, or too small for a single
             character.
     """
-    if settings.max_tokens > counter.max_tokens and settings.strategy != "whole":
+    if settings.max_tokens > counter.max_tokens:
         raise ConfigurationError(
             f"chunking.max_tokens = {settings.max_tokens} is more than the embedding model reads "
             f"({counter.max_tokens} tokens), so the end of long chunks would never be embedded. "

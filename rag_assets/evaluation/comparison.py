@@ -41,7 +41,7 @@ class Measured:
     mean_tokens: float
     """Of a chunk, as it is embedded."""
     texts: int
-    """Different texts that were embedded."""
+    """Texts that were embedded: the different ones of the chunks, and those that ``semantic`` finds its borders by."""
     tokens: int
     """Of those texts together: what embedding costs on any machine."""
     cut_seconds: float
@@ -144,8 +144,8 @@ def _measured(variant: Variant, cut: Cut, scores: Scores) -> Measured:
         scores={metric: summarise([*values.values()]) for metric, values in scores.items()},
         chunks=len(lengths),
         mean_tokens=sum(lengths) / len(lengths) if lengths else 0.0,
-        texts=len(cut.tokens),
-        tokens=sum(cut.tokens.values()),
+        texts=len(cut.tokens) + cut.border_texts,
+        tokens=sum(cut.tokens.values()) + cut.border_tokens,
         cut_seconds=cut.cut_seconds,
         embed_seconds=cut.embed_seconds,
     )

@@ -23,7 +23,7 @@ from rag_assets.database.migrate import SCHEMA
 from rag_assets.database.pool import Database
 from rag_assets.indexing.chunks import copy_chunks, read_document
 from rag_assets.indexing.embeddings import BATCH, checked
-from rag_assets.models import Vectors
+from rag_assets.models import Embedder, Vectors
 from rag_assets.runtime import Runtime
 from rag_assets.settings import ChunkingSettings
 from rag_assets.stores import lexical, pgvector
@@ -41,6 +41,10 @@ class Cut:
     """Tokens by the hash of the text: every text that was embedded."""
     vectors: Vectors
     """Of those texts, in their order."""
+    border_texts: int
+    """Texts that were embedded only to find where to cut …"""
+    border_tokens: int
+    """… and their tokens."""
     cut_seconds: float
     embed_seconds: float
 
@@ -58,6 +62,7 @@ def cut_and_embed(runtime: Runtime, collection: str, doc_ids: Sequence[str], set
     """Cut documents and embed every different text, without any vector that is stored: what that costs is part of the result."""
     embedder = runtime.embedder
     embedder.warm()
+    counting = _CountingEncoder(embedder)
     chunks: list[Chunk] = []
     cut_seconds = 0.0
     for number, doc_id in enumerate(doc_ids):
@@ -65,7 +70,7 @@ def cut_and_embed(runtime: Runtime, collection: str, doc_ids: Sequence[str], set
             found = read_document(connection, doc_id)
         if found is not None:
             began = time.perf_counter()
-            chunks += identify(doc_id, chunk_document(found[0], settings, embedder))
+            chunks += identify(doc_id, chunk_document(found[0], settings, counting))
             cut_seconds += time.perf_counter() - began
         runtime.progress("chunk", number + 1, len(doc_ids))
     texts = {chunk.text_hash: chunk.draft for chunk in chunks}
@@ -82,6 +87,8 @@ def cut_and_embed(runtime: Runtime, collection: str, doc_ids: Sequence[str], set
         chunks,
         {digest: texts[digest].tokens for digest in ordered},
         np.concatenate(vectors) if vectors else np.empty((0, embedder.dimension), np.float32),
+        counting.texts,
+        counting.tokens,
         cut_seconds,
         time.perf_counter() - began,
     )
@@ -143,6 +150,23 @@ def _copy_vectors(connection: Connection, cut: Cut) -> None:
         copy.set_types(["text", "text", "vector"])
         for digest, vector in zip(cut.tokens, cut.vectors, strict=True):
             copy.write_row((cut.key.embedder_fp, digest, vector))
+
+
+class _CountingEncoder:
+    """An encoder that remembers how much it embedded."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.max_tokens = embedder.max_tokens
+        self.texts = self.tokens = 0
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self._embedder.count_tokens(texts)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        self.texts += len(texts)
+        self.tokens += sum(self._embedder.count_tokens(texts))
+        return self._embedder.embed_documents(texts)
 
 
 class _OneTransaction(Database):

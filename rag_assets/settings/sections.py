@@ -18,7 +18,7 @@ class ChunkingSettings(Section):
     strategy: Literal["recursive", "sliding", "sentence-window", "semantic", "whole"] = "recursive"
     """``recursive``: by headings, then paragraphs, sentences and words, to a token budget. ``sliding``: windows of that many
     tokens, whatever they cut. ``sentence-window``: a few sentences are embedded, and shown with their neighbours. ``semantic``:
-    where neighbouring sentences are least alike by their vectors; each sentence is embedded once more for that. ``whole``: a
+    where neighbouring sentences are least alike by their vectors; every two neighbours are embedded once more for that. ``whole``: a
     document is one chunk; one longer than the model reads is cut into as few as fit. All but ``sliding`` leave a table or a
     piece of code that fits into a chunk whole."""
     max_tokens: int = Field(256, ge=16, le=8192)

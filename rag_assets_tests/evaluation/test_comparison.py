@@ -118,6 +118,15 @@ def test_a_comparison_says_what_differs_and_by_how_much(sample: WarmRuntime, que
     assert sum(variant.cheapest for variant in found.variants) <= 1
 
 
+def test_what_is_embedded_to_find_borders_is_part_of_the_cost(sample: WarmRuntime, questions: list[Question]) -> None:
+    already = len(sample.embedded)
+    found = compared(sample, "chunking=semantic", questions)
+    assert len(sample.embedded) - already == sum(variant.texts for variant in found.variants)
+    configured, semantic = found.variants
+    assert semantic.texts > 2 * semantic.chunks
+    assert semantic.tokens > 2 * configured.tokens
+
+
 def test_a_sync_goes_on_beside_a_comparison(sample: WarmRuntime, source: Path, questions: list[Question]) -> None:
     cut = cut_and_embed(sample, "default", documents_of(sample, "default"), sample.chunking("default"))
     with trial_index(sample, "default", cut) as (trial, generation):

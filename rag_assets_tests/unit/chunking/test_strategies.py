@@ -42,7 +42,7 @@ def test_a_document_that_only_counts_can_t_be_cut_by_meaning() -> None:
         chunk_document(document(prose("Words.")), ChunkingSettings(strategy="semantic"), OnlyCounts())
 
 
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "whole"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_budget_over_the_limit_of_the_model_is_refused_with_both_numbers(strategy: str) -> None:
     with pytest.raises(ConfigurationError, match=r"chunking.max_tokens = 512 .* \(256 tokens\).* to 256 or less"):
         cut(prose("Words."), strategy, max_tokens=512)
