@@ -112,7 +112,8 @@ class _Packer:
         if not self._chunks or first.role in ("heading", "line"):
             return start, repeated
         allowed = min(self._overlap, first.room // 2, first.room - cost)
-        for atom in reversed(self._chunks[-1]):
+        # Never the whole of the chunk before, which would then say nothing that this one doesn't.
+        for atom in reversed(self._chunks[-1][1:]):
             if atom.role != "sentence" or repeated + atom.cost > allowed:
                 break
             start, repeated = atom.start, repeated + atom.cost
