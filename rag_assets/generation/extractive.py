@@ -81,7 +81,9 @@ class ExtractedAnswer:
     """How well the passages bear on the question; below ``SUPPORT_THRESHOLD`` it abstains."""
 
 
-def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> ExtractedAnswer:
+def extract_answer(
+    question: str, passages: Sequence[str], embed: Embed, ranks: Sequence[int] | None = None
+) -> ExtractedAnswer:
     """Answer with the best sentence of the passages and up to two more that add to it.
 
     A sentence scores its cosine to the question, plus the IDF-weighted share of the question's terms it holds, plus
@@ -89,8 +91,9 @@ def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> Extr
 
     Args:
         question: As asked.
-        passages: In order of rank, best first.
+        passages: In reading order.
         embed: Unit vectors of texts; called once, with the question first.
+        ranks: Of the passages, by relevance, counted from 1; None: they are in order of rank, best first.
     """
     candidates = _candidates(passages)
     asked = terms(question)
@@ -101,7 +104,8 @@ def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> Extr
     support = float(relevance.max())
     if support < SUPPORT_THRESHOLD:
         return ExtractedAnswer(ABSTENTION, (), support)
-    scores = relevance + _RANK_WEIGHT / np.array([quote.passage for quote in candidates])
+    places = ranks if ranks is not None else range(1, len(passages) + 1)
+    scores = relevance + _RANK_WEIGHT / np.array([places[quote.passage - 1] for quote in candidates])
     _set_aside(scores, candidates)
     chosen = tuple(candidates[index] for index in sorted(_choose(scores, vectors[1:])))
     return ExtractedAnswer(_cite(chosen) or ABSTENTION, chosen, support)
@@ -233,7 +237,8 @@ def register_offline_answerer(embed: Embed) -> None:
 def _answer_messages(messages: Sequence[dict[str, Any]], embed: Embed) -> tuple[str, dict[str, int]]:
     litellm = load_litellm()
     question, passages = parse_messages(messages)
-    answer = extract_answer(question, [passage.text for passage in passages], embed).text
+    ranks = [passage.rank or number for number, passage in enumerate(passages, start=1)]
+    answer = extract_answer(question, [passage.text for passage in passages], embed, ranks).text
     prompt_tokens = litellm.token_counter(model=OFFLINE_MODEL, messages=list(messages))
     completion_tokens = litellm.token_counter(model=OFFLINE_MODEL, text=answer)
     return answer, {
