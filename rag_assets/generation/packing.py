@@ -23,7 +23,9 @@ def pack(
     """
 
     def size(passages: Sequence[ContextPassage]) -> Sequence[int]:
-        return count_tokens([rendered(_passage(passage, len(hits))) for passage in passages])
+        # The worst case: no rank is longer than the last one.
+        last = {hit.chunk_id: len(hits) for hit in hits}
+        return count_tokens([rendered(_passage(passage, last)) for passage in passages])
 
     return assemble(
         hits,
@@ -36,10 +38,10 @@ def pack(
 
 
 def prompt_passages(passages: Sequence[ContextPassage]) -> list[Passage]:
-    """Passages as the prompt shows them; their ranks are counted anew, for several hits may be one passage."""
-    best_first = sorted(range(len(passages)), key=lambda place: passages[place].rank)
-    ranks = {place: rank for rank, place in enumerate(best_first, start=1)}
-    return [_passage(passage, ranks[place]) for place, passage in enumerate(passages)]
+    """Passages as the prompt shows them, their hits ranked among themselves."""
+    best_first = sorted((hit for passage in passages for hit in passage.hits), key=lambda hit: hit.rank)
+    ranks = {hit.chunk_id: rank for rank, hit in enumerate(best_first, start=1)}
+    return [_passage(passage, ranks) for passage in passages]
 
 
 def checked_messages(
@@ -71,5 +73,6 @@ def checked_messages(
     )
 
 
-def _passage(passage: ContextPassage, rank: int) -> Passage:
-    return Passage(passage.text, passage.document, passage.headings, rank)
+def _passage(passage: ContextPassage, ranks: Mapping[str, int]) -> Passage:
+    parts = tuple((start, ranks[hit.chunk_id]) for start, hit in passage.parts)
+    return Passage(passage.text, passage.document, passage.headings, parts)

@@ -45,8 +45,9 @@ class Passage:
     """The document's uri, shown to the model."""
     headings: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
-    rank: int | None = None
-    """Its place by relevance, counted from 1: passages stand in reading order."""
+    ranks: tuple[tuple[int, int], ...] = ()
+    """How relevant which part of it is, for passages stand in reading order: (first character of the part, its rank among all
+    parts, counted from 1). Empty: the passages are in order of rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def parse_messages(messages: Sequence[Mapping[str, object]]) -> tuple[str, list[
     passages = []
     for match in block.finditer(head):
         header = json.loads(match["header"])
-        passages.append(Passage(match["text"], header["source"], tuple(header["headings"]), header.get("rank")))
+        ranks = tuple((start, rank) for start, rank in header.get("ranks", ()))
+        passages.append(Passage(match["text"], header["source"], tuple(header["headings"]), ranks))
     return question, passages
 
 
@@ -126,8 +128,8 @@ def without_marks(text: str) -> str:
 
 def _render(number: int, passage: Passage, marker: str) -> str:
     header: dict[str, object] = {"source": passage.source, "headings": list(passage.headings)}
-    if passage.rank is not None:
-        header["rank"] = passage.rank
+    if passage.ranks:
+        header["ranks"] = passage.ranks
     line = json.dumps(header, ensure_ascii=False)
     return f"PASSAGE {number} {marker}\n{line}\n{passage.text}\nEND {number} {marker}"
 

@@ -37,6 +37,19 @@ class ContextPassage:
         return min(hit.rank for hit in self.hits)
 
     @property
+    def parts(self) -> list[tuple[int, Hit]]:
+        """The text from one end to the other as (first character, best hit that holds what begins there)."""
+        spans = [(hit, *(_span(hit) or (0, len(self.text)))) for hit in self.hits]
+        origin = self.start or 0
+        parts: list[tuple[int, Hit]] = []
+        for place in sorted({edge for _, start, end in spans for edge in (start, end)}):
+            holding = [hit for hit, start, end in spans if start <= place < end]
+            best = min(holding, key=lambda hit: hit.rank, default=None)
+            if best is not None and (not parts or parts[-1][1] is not best):
+                parts.append((place - origin, best))
+        return parts
+
+    @property
     def duplicates(self) -> list[str]:
         """Documents that say next to nothing else, and were left out for it."""
         return list(dict.fromkeys(name for hit in self.hits for name in hit.duplicates))

@@ -106,6 +106,15 @@ def test_a_passage_counts_by_its_rank_not_by_where_it_stands() -> None:
         )
     ]
     for left_out in range(4):
-        ranks = [4 if place == left_out else 1 for place in range(4)]
+        ranks = [[(0, 4 if place == left_out else 1)] for place in range(4)]
         quotes = extract_answer("How many parking spaces does the garage have?", passages, embed, ranks).quotes
         assert [quote.passage - 1 for quote in quotes] == [place for place in range(4) if place != left_out]
+        joined, starts = " ".join(passages), [sum(len(text) + 1 for text in passages[:place]) for place in range(4)]
+        parts = [(start, rank) for start, [(_, rank)] in zip(starts, ranks, strict=True)]
+        texts = [
+            quote.text
+            for quote in extract_answer(
+                "How many parking spaces does the garage have?", [joined], embed, [parts]
+            ).quotes
+        ]
+        assert texts == [text for place, text in enumerate(passages) if place != left_out]

@@ -94,6 +94,6 @@ def test_a_passage_costs_what_is_sent_of_it_source_line_and_headings_included() 
     assert count_tokens([rendered(headed)])[0] <= count_tokens([sent])[0]
 
 
-def test_the_rank_of_a_passage_reads_back() -> None:
-    passages = [Passage("a", "a.md", (), 2), Passage("b", "b.md", (), 1)]
+def test_the_ranks_of_a_passage_read_back() -> None:
+    passages = [Passage("ab", "a.md", (), ((0, 2), (1, 3))), Passage("b", "b.md", (), ((0, 1),))]
     assert parse_messages(build_messages("q", passages))[1] == passages

@@ -107,6 +107,15 @@ def test_overlapping_chunks_are_read_once() -> None:
     assert (passage.rank, passage.headings) == (1, ("part 0",))
 
 
+def test_the_parts_of_a_passage_are_those_of_its_best_hits() -> None:
+    worse, better, inside = hit(2, "d", TEXT, 0, 20), hit(1, "d", TEXT, 6, 35, 1), hit(3, "d", TEXT, 8, 12, 2)
+    (passage,) = join([worse, inside, better], {})
+    assert passage.parts == [(0, worse), (6, better)]
+    (shifted,) = join([hit(1, "d", TEXT, 6, 12), hit(2, "d", TEXT, 12, 20, 1)], {})
+    assert [(start, entry.rank) for start, entry in shifted.parts] == [(0, 1), (6, 2)]
+    assert join([Hit(1, "d", "c", "words", {}, {})], {})[0].parts[0][0] == 0
+
+
 def test_a_chunk_inside_another_adds_nothing() -> None:
     (passage,) = join([hit(1, "d", TEXT, 6, 11, 1), hit(2, "d", TEXT, 0, 25)], {})
     assert passage.text == TEXT[:25]
