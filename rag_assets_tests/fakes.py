@@ -54,6 +54,16 @@ class FakeEmbedder:
         return np.stack([self.vector(text) for text in texts]) if texts else np.empty((0, self.dimension), np.float32)
 
 
+class FakeTokenEmbedder(FakeEmbedder):
+    """A ``FakeEmbedder`` that also gives the vector of every word."""
+
+    def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        return [self._vectors(re.findall(r"\w+", text)) for text in texts]
+
+    def embed_query_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        return self.embed_document_tokens(texts)
+
+
 class DirectRunner:
     """A ``Runner`` that calls the stages without Dagster."""
 

@@ -112,7 +112,7 @@ def _search_one(
     measurable = texts is not None
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
     try:
-        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=_filters(question))
+        found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters_of(question))
     except RagAssetsError as error:
         lost = {**unmeasured_scores(question), **_context_evidence(question, (), None)} if question.relevant else {}
         return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
@@ -129,7 +129,7 @@ def _search_one(
     )
 
 
-def _filters(question: Question) -> dict[str, str]:
+def filters_of(question: Question) -> dict[str, str]:
     """A question's filter as search takes it."""
     return {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in (question.filter or {}).items()
@@ -233,7 +233,7 @@ def _answer_one(asker: Any, generation: Generation, item: QuestionResult, questi
     # A question that lost all its labels can be answered, but not judged.
     judgeable = bool(item.relevant) or not question.relevant
     try:
-        asked = asker.ask(question.question, filters=_filters(question), generation=generation)
+        asked = asker.ask(question.question, filters=filters_of(question), generation=generation)
     except RagAssetsError as error:
         return replace(item, error=str(error), answer_scores=score_answer(valid, None) if judgeable else {})
     given = asked.answer

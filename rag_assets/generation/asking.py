@@ -1,7 +1,7 @@
 """``ask``: search, then answer from what was found."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,12 @@ from rag_assets.database.generations import Generation
 from rag_assets.generation.answering import Answer, answer
 from rag_assets.generation.packing import pack
 from rag_assets.generation.router import build_router
+from rag_assets.models import Hit
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.neighbours import gaps_between
 from rag_assets.retrieval.search import checked_question, search
 from rag_assets.runtime import Runtime
+from rag_assets.settings import AnswerSettings, RetrievalSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,8 @@ class Asker:
             retrieval=retrieval,
         )
         began = time.perf_counter()
-        hits = diversify(
-            found.hits,
-            settings.top_k,
-            near_duplicate=retrieval.near_duplicate,
-            max_per_document=retrieval.max_per_document,
-        )
-        count = _counter(settings.model)
+        hits = diverse_hits(found.hits, settings, retrieval)
+        count = token_counter(settings.model)
         context = pack(hits, settings, count, gaps_between(self._runtime, target, hits[: settings.wanted(len(hits))]))
         packing = time.perf_counter() - began
         given = answer(question, context, router=self._router, settings=settings, count_tokens=count)
@@ -80,7 +77,17 @@ class Asker:
         return Asked(given, found.generation, milliseconds)
 
 
-def _counter(model: str) -> Callable[[Any], list[int]]:
+def diverse_hits(hits: Sequence[Hit], answers: AnswerSettings, retrieval: RetrievalSettings) -> list[Hit]:
+    """What was found in the order in which a context is packed."""
+    return diversify(
+        hits,
+        answers.top_k,
+        near_duplicate=retrieval.near_duplicate,
+        max_per_document=retrieval.max_per_document,
+    )
+
+
+def token_counter(model: str) -> Callable[[Any], list[int]]:
     """Token counts as LiteLLM estimates them for a model."""
 
     def count(texts: Any) -> list[int]:
