@@ -55,7 +55,16 @@ class FakeEmbedder:
 
 
 class FakeTokenEmbedder(FakeEmbedder):
-    """A ``FakeEmbedder`` that also gives the vector of every word."""
+    """A ``FakeEmbedder`` that also gives the vector of every word, which it remembers."""
+
+    def __init__(self, *, version: str = "1", dimension: int = 32, max_tokens: int = 256) -> None:
+        super().__init__(version=version, dimension=dimension, max_tokens=max_tokens)
+        self._known: dict[str, Vectors] = {}
+
+    def vector(self, text: str) -> Vectors:
+        if text not in self._known:
+            self._known[text] = super().vector(text)
+        return self._known[text]
 
     def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
         return [self._vectors(re.findall(r"\w+", text)) for text in texts]

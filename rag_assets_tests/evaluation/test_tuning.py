@@ -88,7 +88,7 @@ def test_a_tuning_measures_recommends_and_changes_nothing(tuned: WarmRuntime) ->
     evidence = [size.evidence.value or 0.0 for size in found.contexts]
     assert evidence == sorted(evidence)
     assert 0.3 < evidence[0] <= evidence[-1] <= 1
-    # A file for people, one for scripts, one picture; and the same figures when measured again.
+    # A file for people, one for scripts, one picture.
     written = write_tuning(found, tuned.settings)
     text = written.markdown.read_text(encoding="utf-8")
     assert written.markdown.parent == tuned.settings.home / "reports"
@@ -96,7 +96,6 @@ def test_a_tuning_measures_recommends_and_changes_nothing(tuned: WarmRuntime) ->
     assert all(point.variant.label in text for point in found.points)
     assert json.loads(written.json.read_text(encoding="utf-8")) == to_json(found)
     assert written.picture.read_bytes().startswith(b"\x89PNG")
-    assert timeless(tune(tuned, "default", file_of(tuned))) == timeless(found)
 
 
 VARIANTS = [
@@ -127,7 +126,9 @@ def test_what_is_computed_from_the_lists_is_what_a_search_returns(tuned: WarmRun
             assert len(candidates(lists, variant)) >= len(hits)
 
 
-def test_too_few_questions_keep_the_present_settings_and_say_so(tuned: WarmRuntime, tmp_path: Path) -> None:
+def test_few_questions_keep_the_present_settings_and_give_the_same_figures_again(
+    tuned: WarmRuntime, tmp_path: Path
+) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text("".join(file_of(tuned).read_text(encoding="utf-8").splitlines(keepends=True)[:5]), encoding="utf-8")
     found = tune(tuned, "default", few)
@@ -135,9 +136,7 @@ def test_too_few_questions_keep_the_present_settings_and_say_so(tuned: WarmRunti
     assert "too few" in found.reasons[0]
     assert found.top_k == tuned.settings.answers.top_k
     assert "too few" in markdown(found, "x.png")
-
-
-def test_questions_that_can_not_be_measured_are_refused_with_the_cure(tuned: WarmRuntime, tmp_path: Path) -> None:
+    assert timeless(tune(tuned, "default", few)) == timeless(found)
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text('{"id": "1", "question": "?", "relevant": [{"document": "gone.md"}]}\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match="rag-assets evaluate"):
