@@ -12,6 +12,7 @@ from rag_assets.defs.operations import operation_jobs
 from rag_assets.defs.partitions import collection_partitions, shard_partitions
 from rag_assets.defs.resources import shared_runtime
 from rag_assets.defs.shard_assets import SHARD_ASSETS, SHARD_JOB, shard_assets, source_spec
+from rag_assets.defs.tuning_asset import tuning_asset
 from rag_assets.indexing.sync import Runner
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings, load_settings
@@ -52,7 +53,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     )
     operations = operation_jobs(_local_runner)
     return dg.Definitions(
-        assets=[source_spec(), *shard_assets(settings), *index_assets(settings)],
+        assets=[source_spec(), *shard_assets(settings), *index_assets(settings), tuning_asset(settings)],
         asset_checks=asset_checks(settings),
         jobs=[update_shard, publish_index, *operations.values()],
         sensors=[document_changes(settings, update_shard)],

@@ -141,6 +141,8 @@ class Hit:
     metadata: Mapping[str, Any]
     ranks: Mapping[str, int | None] = field(default_factory=dict)
     """Its rank by each of those scores alone, counted from 1."""
+    duplicates: tuple[str, ...] = ()
+    """Documents (uris) of worse ranked passages that say next to nothing else, and were left out for it."""
 
 
 class TokenCounter(Protocol):

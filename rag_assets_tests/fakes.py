@@ -54,6 +54,25 @@ class FakeEmbedder:
         return np.stack([self.vector(text) for text in texts]) if texts else np.empty((0, self.dimension), np.float32)
 
 
+class FakeTokenEmbedder(FakeEmbedder):
+    """A ``FakeEmbedder`` that also gives the vector of every word, which it remembers."""
+
+    def __init__(self, *, version: str = "1", dimension: int = 32, max_tokens: int = 256) -> None:
+        super().__init__(version=version, dimension=dimension, max_tokens=max_tokens)
+        self._known: dict[str, Vectors] = {}
+
+    def vector(self, text: str) -> Vectors:
+        if text not in self._known:
+            self._known[text] = super().vector(text)
+        return self._known[text]
+
+    def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        return [self._vectors(re.findall(r"\w+", text)) for text in texts]
+
+    def embed_query_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        return self.embed_document_tokens(texts)
+
+
 class DirectRunner:
     """A ``Runner`` that calls the stages without Dagster."""
 

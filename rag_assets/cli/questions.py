@@ -28,6 +28,7 @@ filter_option = click.option(
 @filter_option
 @click.option("--mode", type=click.Choice(["dense", "lexical", "hybrid"]), help="How hits are found (default: as set).")
 @click.option("--rerank", metavar="NAME", help="none, late-interaction, cross-encoder:NAME or litellm:NAME.")
+@click.option("--diverse", is_flag=True, help="No near-duplicates, few passages of one document.")
 def search(
     source: Path | None,
     collection: str | None,
@@ -37,13 +38,15 @@ def search(
     filters: tuple[str, ...],
     mode: str | None,
     rerank: str | None,
+    diverse: bool,
 ) -> None:
     """Find the passages nearest to QUESTION."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.retrieval.filters import parse_filters
         from rag_assets.retrieval.search import search as find
 
-        chosen = {key: value for key, value in (("mode", mode), ("rerank", rerank)) if value is not None}
+        asked = (("mode", mode), ("rerank", rerank), ("diversity", diverse or None))
+        chosen = {key: value for key, value in asked if value is not None}
         retrieval = runtime.settings.retrieval_of(name).model_copy(update=chosen)
         found = find(runtime, question, collection=name, k=k, filters=parse_filters(filters), retrieval=retrieval)
         if as_json:
@@ -58,6 +61,7 @@ def search(
                             "scores": dict(hit.scores),
                             "ranks": dict(hit.ranks),
                             "metadata": dict(hit.metadata),
+                            "duplicates": list(hit.duplicates),
                         }
                         for hit in found.hits
                     ],
@@ -74,6 +78,8 @@ def search(
             parts = ", ".join(f"{part} {score:.3f}" for part, score in hit.scores.items() if score is not None)
             click.echo(f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  ({parts})")
             click.echo(f"    {excerpt(hit.text)}")
+            if hit.duplicates:
+                click.echo(f"    the same in {', '.join(hit.duplicates)}")
         if not found.hits:
             click.echo("Nothing found." + (" No passage has that metadata." if filters else ""))
         if retrieval.rerank != "none" and not found.reranked and found.hits:
@@ -110,6 +116,21 @@ def answer_json(asked: Any) -> dict[str, Any]:
     return {
         "answer": given.text,
         "citations": [{"document": c.document, "chunk_id": c.chunk_id, "quote": c.quote} for c in given.citations],
+        "context": {
+            "passages": [
+                {
+                    "number": number,
+                    "document": passage.document,
+                    "chunk_ids": [hit.chunk_id for hit in passage.hits],
+                    "start": passage.start,
+                    "end": passage.end,
+                    "duplicates": passage.duplicates,
+                }
+                for number, passage in enumerate(given.context.passages, start=1)
+            ],
+            "left_out": [{"document": hit.document, "chunk_id": hit.chunk_id} for hit in given.context.left_out],
+            "tokens": {"used": given.context.used, "allowed": given.context.budget},
+        },
         "supported": given.supported,
         "model": given.model,
         "generation": asked.generation.name,
@@ -123,10 +144,15 @@ def print_answer(asked: Any) -> None:
     """An answer and where it comes from."""
     given = asked.answer
     click.echo(given.text)
-    for hit_number, hit in enumerate(given.passages, start=1):
-        quotes = [citation.quote for citation in given.citations if citation.chunk_id == hit.chunk_id]
+    for number, passage in enumerate(given.context.passages, start=1):
+        ids = {hit.chunk_id for hit in passage.hits}
+        quotes = [citation.quote for citation in given.citations if citation.chunk_id in ids]
         if quotes:
-            click.echo(f"  [{hit_number}] {hit.document}: “{excerpt(quotes[0], 120)}”")
+            also = f" (the same in {', '.join(passage.duplicates)})" if passage.duplicates else ""
+            click.echo(f"  [{number}] {passage.document}: “{excerpt(quotes[0], 120)}”{also}")
+    if given.context.left_out:
+        names = ", ".join(dict.fromkeys(hit.document for hit in given.context.left_out))
+        click.echo(f"  did not fit answers.context_tokens = {given.context.budget}: {names}")
     click.echo(f"  ({given.model}, {asked.generation.name}, {asked.milliseconds['total']:.0f} ms)")
 
 
@@ -172,7 +198,7 @@ def evaluate(
 def print_evaluation(result: Any, path: Path | str) -> None:
     """The verdict and the figures people ask for."""
     click.echo(f"{result.verdict.upper()}  {result.generation}, {len(result.questions)} questions")
-    headline = ("ndcg@10", "recall@10", "mrr@10", "evidence_recall@5")
+    headline = ("ndcg@10", "recall@10", "mrr@10", "evidence_recall@5", "context_evidence_recall")
     judged = ("faithfulness", "answer_relevancy", "factual_correctness", "context_precision", "context_recall")
     answers = ("answer_contained", "token_f1", "citation_correctness", "abstention_correct", *judged)
     for names, scores in ((headline, result.retrieval), (answers, result.answers)):
@@ -180,7 +206,7 @@ def print_evaluation(result: Any, path: Path | str) -> None:
             score = scores.get(name)
             if score is not None and score.value is not None:
                 interval = f"  [{score.low:.3f} – {score.high:.3f}]" if score.low is not None else ""
-                click.echo(f"  {name:<22}{score.value:.3f}{interval}  n = {score.n_valid} of {score.n_total}")
+                click.echo(f"  {name:<24}{score.value:.3f}{interval}  n = {score.n_valid} of {score.n_total}")
     if "search" in result.latency:
-        click.echo(f"  {'search p95':<22}{result.latency['search'].p95:.0f} ms")
+        click.echo(f"  {'search p95':<24}{result.latency['search'].p95:.0f} ms")
     click.echo(f"  report: {path}")

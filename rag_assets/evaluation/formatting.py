@@ -17,6 +17,7 @@ _NAMES = {
     "precision": "Precision",
     "hit_rate": "Hit rate",
     "evidence_recall": "Evidence recall",
+    "context_evidence_recall": "Evidence in 4,000 characters",
     "answer_contained": "Contains the gold answer",
     "exact_match": "Exact match",
     "token_f1": "Token F1",

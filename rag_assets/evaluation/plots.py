@@ -1,4 +1,4 @@
-"""Plots as data URIs of SVG images: nothing to fetch, legible on a white card in light and dark mode.
+"""Plots as data URIs of SVG images (one as a PNG): nothing to fetch, legible on a white card in light and dark mode.
 
 Text stays text (the reader's fonts draw it), colours are Okabe and Ito's (colour-blind readers tell them apart), and
 equal values give equal bytes.
@@ -113,6 +113,49 @@ def trend_plot(history: Sequence[HistoryPoint]) -> str:
     for axes in (upper, lower):
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     return _data_uri(figure)
+
+
+def pareto_plot(points: Sequence[tuple[float, float, bool]], *, present: int, recommended: int) -> bytes:
+    """Quality against time as a PNG, which Dagster's Markdown shows.
+
+    Args:
+        points: p95 in milliseconds, nDCG@10, and whether nothing is both quicker and better; at least one.
+        present: index of the settings in force.
+        recommended: index of the recommended ones.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, [axes] = _figure(height=3.2)
+    axes.scatter([p[0] for p in points], [p[1] for p in points], s=22, color=_GREY, label="measured")
+    front = sorted((milliseconds, value) for milliseconds, value, best in points if best)
+    axes.plot(*zip(*front, strict=True), color=_BLUE, marker="o", markersize=5, linewidth=1.4, label="Pareto front")
+    for index, name, marker, colour in (
+        (present, "present", "s", _INK),
+        (recommended, "recommended", "*", _VERMILLION),
+    ):
+        size = 190 if marker == "*" else 90
+        axes.scatter(
+            [points[index][0]],
+            [points[index][1]],
+            s=size,
+            marker=marker,
+            facecolors="none" if marker == "s" else colour,
+            edgecolors=colour,
+            linewidths=1.4,
+            label=name,
+            zorder=3,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: _duration(value))
+    axes.set_xlabel("95th percentile of search time")
+    axes.set_ylabel("nDCG@10")
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _figure(height: float, rows: int = 1) -> "tuple[Figure, list[Axes]]":

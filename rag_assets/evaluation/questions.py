@@ -218,6 +218,11 @@ def normalise_quote(text: str) -> str:
     return f" {kept} " if kept else ""
 
 
+def is_unspaced(character: str) -> bool:
+    """Whether a character is of a script that is written without spaces, so that it is a word of its own."""
+    return bool(_UNSPACED.fullmatch(character))
+
+
 def quote_in(quote: str, text: str) -> bool:
     """Whether the words of ``quote`` occur in ``text``, whatever stands between them. Never for empty quotes."""
     words = normalise_quote(quote)

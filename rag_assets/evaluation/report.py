@@ -44,6 +44,7 @@ _CARDS = (
     ("ndcg@10", "nDCG@10"),
     ("recall@10", "Recall@10"),
     ("mrr@10", "MRR@10"),
+    ("context_evidence_recall", "Evidence in 4,000 characters"),
     ("answer_contained", "Answers with the gold answer"),
     ("citation_correctness", "Citation correctness"),
 )

@@ -26,7 +26,14 @@ from rag_assets.evaluation.results import (
     score_slices,
     summarise_latency,
 )
-from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_scores
+from rag_assets.evaluation.retrieval_metrics import (
+    CONTEXT_CHARACTERS,
+    CONTEXT_EVIDENCE,
+    context_evidence_recall,
+    first_characters,
+    score_question,
+    unmeasured_scores,
+)
 from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
@@ -57,10 +64,11 @@ def evaluate_retrieval(
         RagAssetsError: the generation is empty.
     """
     questions = load_questions(questions_file) if questions_file else ()
-    report = resolve_labels(questions, corpus_texts(runtime, generation.collection, questions))
+    texts = corpus_texts(runtime, generation.collection, questions)
+    report = resolve_labels(questions, texts)
     for question in questions[:WARM_UP]:
         search(runtime, question.question, generation=generation, k=DEPTH)
-    results = _search_all(runtime, generation, report)
+    results = _search_all(runtime, generation, report, texts)
     latency: dict[str, list[float]] = {}
     for result in results:
         for stage, value in result.milliseconds.items():
@@ -82,7 +90,9 @@ def evaluate_retrieval(
     )
 
 
-def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -> list[QuestionResult]:
+def _search_all(
+    runtime: Runtime, generation: Generation, report: LabelReport, texts: Mapping[str, str]
+) -> list[QuestionResult]:
     judged: list[tuple[Question, bool]] = [
         *((question, True) for question in report.measurable),
         *((question, False) for question in report.unanswerable),
@@ -91,23 +101,30 @@ def _search_all(runtime: Runtime, generation: Generation, report: LabelReport) -
     judged.sort(key=lambda pair: pair[0].id)
     results = []
     for number, (question, measurable) in enumerate(judged):
-        results.append(_search_one(runtime, generation, question, measurable=measurable))
+        results.append(_search_one(runtime, generation, question, texts if measurable else None))
         runtime.progress("evaluate", number + 1, len(judged))
     return results
 
 
-def _search_one(runtime: Runtime, generation: Generation, question: Question, *, measurable: bool) -> QuestionResult:
+def _search_one(
+    runtime: Runtime, generation: Generation, question: Question, texts: Mapping[str, str] | None
+) -> QuestionResult:
+    """One question searched and, if ``texts`` (of the labelled documents) is given, scored."""
+    measurable = texts is not None
     base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
     try:
         found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters_of(question.filter))
     except RagAssetsError as error:
-        lost = unmeasured_scores(question) if question.relevant else {}
+        lost = {**unmeasured_scores(question), **_context_evidence(question, (), None)} if question.relevant else {}
         return replace(base, relevant=question.relevant if measurable else (), scores=lost, error=str(error))
     grades = question.grades
     return replace(
         base,
         relevant=question.relevant if measurable else (),
-        scores=_retrieval_scores(question, found.hits, measurable=measurable),
+        scores={
+            **_retrieval_scores(question, found.hits, measurable=measurable),
+            **_context_evidence(question, found.hits, texts),
+        },
         retrieved=tuple(_passage(hit, grades) for hit in found.hits[:SHOWN]),
         milliseconds=found.milliseconds,
     )
@@ -118,6 +135,18 @@ def _retrieval_scores(question: Question, hits: Sequence[Hit], *, measurable: bo
     if measurable:
         return score_question(question, hits)
     return unmeasured_scores(question) if question.relevant else {}
+
+
+def _context_evidence(
+    question: Question, hits: Sequence[Hit], texts: Mapping[str, str] | None
+) -> dict[str, float | None]:
+    """Evidence recall of the first 4,000 characters; None (unmeasured) without texts. Nothing where no label has a quote."""
+    if not any(label.quote and label.grade > 0 for label in question.relevant):
+        return {}
+    if texts is None:
+        return {CONTEXT_EVIDENCE: None}
+    context = first_characters(hits, CONTEXT_CHARACTERS)
+    return {CONTEXT_EVIDENCE: context_evidence_recall(question.relevant, context, texts)}
 
 
 def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:

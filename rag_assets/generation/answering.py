@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 from rag_assets.chunking.sentences import sentence_spans
 from rag_assets.errors import RagAssetsError
 from rag_assets.generation.extractive import OFFLINE_NAME, terms
-from rag_assets.generation.prompt import ABSTENTION, Passage, build_messages, fit_passages, parse_citations
+from rag_assets.generation.packing import checked_messages, prompt_passages
+from rag_assets.generation.prompt import ABSTENTION, parse_citations
 from rag_assets.models import Hit
+from rag_assets.retrieval.context import Context, ContextPassage
+from rag_assets.settings import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +50,44 @@ class Answer:
     """None where LiteLLM knows no price for the model."""
     seconds: float
     """Wall-clock time of the whole call."""
-    passages: tuple[Hit, ...]
-    """The hits the model was given, in order: passage n of the prompt is ``passages[n - 1]``."""
+    context: Context
+    """What the model was given: passage n of the prompt is ``context.passages[n - 1]``; and what was left out for its size."""
     unknown_citations: tuple[int, ...] = ()
     """Passage numbers it cited that do not exist."""
+
+    @property
+    def passages(self) -> tuple[Hit, ...]:
+        """The hits the model was given, in the order it read them."""
+        return self.context.hits
 
 
 def answer(
     question: str,
-    hits: Sequence[Hit],
+    context: Context,
     *,
     router: Any,
-    model: str,
-    context_tokens: int,
+    settings: AnswerSettings,
     count_tokens: Callable[[Sequence[str]], Sequence[int]],
 ) -> Answer:
-    """Answer ``question`` from ``hits``; without hits it abstains and calls no model.
+    """Answer ``question`` from what was packed for it; from nothing it abstains and calls no model.
 
     Args:
         question: As asked.
-        hits: Search results, best first. ``metadata["headings"]``, where there is one, is shown to the model.
+        context: From ``rag_assets.generation.packing.pack``.
         router: From ``build_router``.
-        model: ``model_name`` to ask.
-        context_tokens: Budget for the passages; those that don't fit are left out whole (see ``Answer.passages``).
+        settings: Which model to ask, and what it reads at most.
         count_tokens: Tokens of each text, as the answering model counts them.
 
     Raises:
-        RagAssetsError: the model failed, or not even one passage fits the budget.
+        RagAssetsError: the model failed, or the prompt is longer than it reads.
     """
-    started = time.perf_counter()
-    if not hits:
-        return Answer(ABSTENTION, (), False, model, 0, 0, 0.0, time.perf_counter() - started, ())
-    passages = [Passage(hit.text, hit.document, tuple(hit.metadata.get("headings") or ())) for hit in hits]
-    kept = fit_passages(passages, context_tokens, count_tokens)
-    given = tuple(hits[position] for position in kept)
-    response = _complete(router, model, build_messages(question, [passages[position] for position in kept]))
+    started, model = time.perf_counter(), settings.model
+    if not context.passages:
+        return Answer(ABSTENTION, (), False, model, 0, 0, 0.0, time.perf_counter() - started, context)
+    messages = checked_messages(question, prompt_passages(context.passages), settings, count_tokens)
+    response = _complete(router, model, messages)
     text = _content(response, model)
-    citations, unknown = _citations(text, given)
+    citations, unknown = _citations(text, context.passages)
     usage = getattr(response, "usage", None)
     hidden = getattr(response, "_hidden_params", {})
     answered_by = _answered_by(router, hidden, model)
@@ -96,7 +100,7 @@ def answer(
         completion_tokens=getattr(usage, "completion_tokens", 0),
         cost_usd=_cost(hidden, answered_by),
         seconds=time.perf_counter() - started,
-        passages=given,
+        context=context,
         unknown_citations=unknown,
     )
 
@@ -117,21 +121,42 @@ def find_quote(sentence: str, text: str) -> str:
     if verbatim is not None:
         return verbatim.group()
     wanted = terms(sentence)
+    return max(
+        (text[start:end] for start, end in sentence_spans(text)),
+        key=lambda candidate: _likeness(wanted, candidate),
+        default=text,
+    )
 
-    def likeness(candidate: str) -> float:
-        present = terms(candidate)
-        return 2 * len(wanted & present) / max(1, len(wanted) + len(present))
 
-    return max((text[start:end] for start, end in sentence_spans(text)), key=likeness, default=text)
+def _likeness(wanted: frozenset[str], candidate: str) -> float:
+    """F1 of the terms two texts share."""
+    present = terms(candidate)
+    return 2 * len(wanted & present) / max(1, len(wanted) + len(present))
 
 
-def _citations(text: str, given: Sequence[Hit]) -> tuple[tuple[Citation, ...], tuple[int, ...]]:
+def _citation(sentence: str, passage: ContextPassage) -> Citation:
+    """The chunk of a passage that holds what a sentence rests on, and those words of it.
+
+    A sentence that stands across two chunks is in neither whole; the chunk with more of it is cited, by what it has of it.
+    """
+    best_first = sorted(passage.hits, key=lambda hit: hit.rank)
+    quote = find_quote(sentence, passage.text)
+    for hit in best_first:
+        if quote in hit.text:
+            return Citation(hit.document, hit.chunk_id, quote)
+    wanted = terms(sentence)
+    parts = [(find_quote(sentence, hit.text), hit) for hit in best_first]
+    part, hit = max(parts, key=lambda pair: _likeness(wanted, pair[0]))
+    return Citation(hit.document, hit.chunk_id, part)
+
+
+def _citations(text: str, given: Sequence[ContextPassage]) -> tuple[tuple[Citation, ...], tuple[int, ...]]:
     sentences = parse_citations(text, len(given))
     unknown = tuple(dict.fromkeys(number for sentence in sentences for number in sentence.unknown))
     if abstains(text):
         return (), unknown
     rests_on = [(sentence.text, given[number - 1]) for sentence in sentences for number in sentence.passages]
-    found = [Citation(hit.document, hit.chunk_id, find_quote(sentence, hit.text)) for sentence, hit in rests_on]
+    found = [_citation(sentence, passage) for sentence, passage in rests_on]
     return tuple(dict.fromkeys(found)), unknown
 
 
@@ -171,7 +196,10 @@ _FAILURES = {
     "AuthenticationError": ("the API key was refused (HTTP 401)", "correct api_key in its litellm_params"),
     "PermissionDeniedError": ("the API key may not use this model (HTTP 403)", "use another key or model"),
     "NotFoundError": ("the server does not know this model or path (HTTP 404)", "correct model or api_base"),
-    "ContextWindowExceededError": ("the prompt is too long for it", "lower answers.context_tokens or answers.top_k"),
+    "ContextWindowExceededError": (
+        "the prompt is too long for it",
+        "set answers.window_tokens to what it reads, or lower answers.context_tokens or answers.top_k",
+    ),
     "BadRequestError": ("it refused the request", "correct its litellm_params"),
     "RouterRateLimitError": ("it is paused after failing just before", "wait some seconds, and see the failure before"),
     "APIConnectionError": ("it can't be reached", "start the server, or correct api_base in its litellm_params"),

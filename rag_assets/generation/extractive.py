@@ -26,6 +26,8 @@ OFFLINE_NAME = "offline-extractive"
 OFFLINE_MODEL = f"{PROVIDER}/{OFFLINE_NAME}"
 
 Embed = Callable[[Sequence[str]], Vectors]
+Ranks = Sequence[tuple[int, int]]
+"""Of the parts of a passage: (first character, rank by relevance counted from 1), in reading order."""
 
 MAX_SENTENCES = 3
 MAX_SENTENCE_CHARACTERS = 400
@@ -81,18 +83,21 @@ class ExtractedAnswer:
     """How well the passages bear on the question; below ``SUPPORT_THRESHOLD`` it abstains."""
 
 
-def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> ExtractedAnswer:
+def extract_answer(
+    question: str, passages: Sequence[str], embed: Embed, ranks: Sequence[Ranks] = ()
+) -> ExtractedAnswer:
     """Answer with the best sentence of the passages and up to two more that add to it.
 
     A sentence scores its cosine to the question, plus the IDF-weighted share of the question's terms it holds, plus
-    0.3 / rank of its passage. Headings are never quoted, nor are questions: the sentence after one stands in its place.
+    0.3 / rank of its part of a passage. Headings are never quoted, nor are questions: the sentence after one stands in its place.
 
     Args:
         question: As asked.
-        passages: In order of rank, best first.
+        passages: In reading order.
         embed: Unit vectors of texts; called once, with the question first.
+        ranks: Of each passage; without, they are in order of rank, best first.
     """
-    candidates = _candidates(passages)
+    candidates, starts = _candidates(passages)
     asked = terms(question)
     if not candidates or not asked:
         return ExtractedAnswer(ABSTENTION, (), 0.0)
@@ -101,7 +106,7 @@ def extract_answer(question: str, passages: Sequence[str], embed: Embed) -> Extr
     support = float(relevance.max())
     if support < SUPPORT_THRESHOLD:
         return ExtractedAnswer(ABSTENTION, (), support)
-    scores = relevance + _RANK_WEIGHT / np.array([quote.passage for quote in candidates])
+    scores = relevance + _RANK_WEIGHT / np.array(_ranks(candidates, starts, ranks))
     _set_aside(scores, candidates)
     chosen = tuple(candidates[index] for index in sorted(_choose(scores, vectors[1:])))
     return ExtractedAnswer(_cite(chosen) or ABSTENTION, chosen, support)
@@ -126,9 +131,10 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
-def _candidates(passages: Sequence[str]) -> list[Quote]:
-    return [
-        Quote(piece, number)
+def _candidates(passages: Sequence[str]) -> tuple[list[Quote], list[int]]:
+    """The sentences that may be quoted, and where in its passage each begins."""
+    found = [
+        (Quote(piece, number), start)
         for number, passage in enumerate(passages, start=1)
         for start, end in sentence_spans(passage)
         for piece in textwrap.wrap(
@@ -139,6 +145,16 @@ def _candidates(passages: Sequence[str]) -> list[Quote]:
         )
         if len(piece) <= MAX_SENTENCE_CHARACTERS
     ]
+    return [quote for quote, _ in found], [start for _, start in found]
+
+
+def _ranks(candidates: Sequence[Quote], starts: Sequence[int], ranks: Sequence[Ranks]) -> list[int]:
+    """The rank of what each sentence begins in."""
+    found = []
+    for quote, start in zip(candidates, starts, strict=True):
+        parts = ranks[quote.passage - 1] if ranks else ()
+        found.append(next((rank for place, rank in reversed(parts) if place <= start), quote.passage))
+    return found
 
 
 def _overlaps(asked: frozenset[str], candidates: Sequence[Quote]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -233,7 +249,8 @@ def register_offline_answerer(embed: Embed) -> None:
 def _answer_messages(messages: Sequence[dict[str, Any]], embed: Embed) -> tuple[str, dict[str, int]]:
     litellm = load_litellm()
     question, passages = parse_messages(messages)
-    answer = extract_answer(question, [passage.text for passage in passages], embed).text
+    ranks = [passage.ranks for passage in passages]
+    answer = extract_answer(question, [passage.text for passage in passages], embed, ranks).text
     prompt_tokens = litellm.token_counter(model=OFFLINE_MODEL, messages=list(messages))
     completion_tokens = litellm.token_counter(model=OFFLINE_MODEL, text=answer)
     return answer, {

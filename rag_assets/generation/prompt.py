@@ -8,7 +8,7 @@ external content").
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_assets.chunking.sentences import sentence_spans
@@ -30,8 +30,8 @@ Rules:
 
 _MARKER_BYTES = 8
 """64 random bits per request: a document would have to guess them."""
-_SAMPLE_MARKER = "0123456789abcdef"
-"""Stands for a marker where only the length of a rendered passage matters."""
+_SAMPLE_MARKER, _SAMPLE_NUMBER = "0123456789abcdef", 99
+"""Stand for a marker, and for any number up to it, where only the length of a rendered passage matters."""
 
 _CITATION = re.compile(r"[\[【]\s*(?:passages?\s+)?(\d{1,6}(?:\s*(?:[,;–-]|and)\s*\d{1,6})*)\s*[\]】]", re.IGNORECASE)
 
@@ -45,6 +45,9 @@ class Passage:
     """The document's uri, shown to the model."""
     headings: tuple[str, ...] = ()
     """Headings above the passage, outermost first."""
+    ranks: tuple[tuple[int, int], ...] = ()
+    """How relevant which part of it is, for passages stand in reading order: (first character of the part, its rank among all
+    parts, counted from 1). Empty: the passages are in order of rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +89,14 @@ def parse_messages(messages: Sequence[Mapping[str, object]]) -> tuple[str, list[
     passages = []
     for match in block.finditer(head):
         header = json.loads(match["header"])
-        passages.append(Passage(match["text"], header["source"], tuple(header["headings"])))
+        ranks = tuple((start, rank) for start, rank in header.get("ranks", ()))
+        passages.append(Passage(match["text"], header["source"], tuple(header["headings"]), ranks))
     return question, passages
 
 
-def fit_passages(
-    passages: Sequence[Passage], budget_tokens: int, count: Callable[[Sequence[str]], Sequence[int]]
-) -> list[int]:
-    """Positions (from 0, ascending) of the passages given to the model: best first, whole ones only.
-
-    A passage that would overrun what is left of the budget is passed over, and a later, shorter one may still fit.
-
-    Args:
-        passages: In order of rank.
-        budget_tokens: Tokens all kept passages may take together, their source lines and markers included.
-        count: Tokens of each text, as the answering model counts them.
-
-    Raises:
-        RagAssetsError: not even one passage fits; it names the tokens used and allowed and the settings that cure it.
-    """
-    sizes = count([_render(number, passage, _SAMPLE_MARKER) for number, passage in enumerate(passages, start=1)])
-    kept, used = [], 0
-    for position, size in enumerate(sizes):
-        if used + size <= budget_tokens:
-            kept.append(position)
-            used += size
-    if passages and not kept:
-        raise RagAssetsError(
-            f"No passage fits the prompt: the shortest takes {min(sizes)} tokens with its source line, and "
-            f"answers.context_tokens allows {budget_tokens}. Raise answers.context_tokens to at least {min(sizes)}, "
-            "or lower chunking.max_tokens and sync again."
-        )
-    return kept
+def rendered(passage: Passage) -> str:
+    """A passage as it stands in a prompt, source line and markers included: what its tokens are counted of."""
+    return _render(_SAMPLE_NUMBER, passage, _SAMPLE_MARKER)
 
 
 def parse_citations(answer_text: str, n_passages: int) -> list[CitedSentence]:
@@ -148,8 +127,11 @@ def without_marks(text: str) -> str:
 
 
 def _render(number: int, passage: Passage, marker: str) -> str:
-    header = json.dumps({"source": passage.source, "headings": list(passage.headings)}, ensure_ascii=False)
-    return f"PASSAGE {number} {marker}\n{header}\n{passage.text}\nEND {number} {marker}"
+    header: dict[str, object] = {"source": passage.source, "headings": list(passage.headings)}
+    if passage.ranks:
+        header["ranks"] = passage.ranks
+    line = json.dumps(header, ensure_ascii=False)
+    return f"PASSAGE {number} {marker}\n{line}\n{passage.text}\nEND {number} {marker}"
 
 
 def _lift_marks(text: str) -> tuple[str, list[tuple[int, list[int]]]]:

@@ -58,7 +58,7 @@ def find(
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
     """
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
-    dense, passing, plan = _dense(connection, generation, asked, depth, ef_search)
+    dense, passing, plan = dense_side(connection, generation, asked, depth, ef_search)
     bm25: dict[str, float] = {}
     others: Mapping[str, float] = {}
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
@@ -78,17 +78,14 @@ def find(
         others = found.others
     if settings.mode != "hybrid" or not bm25:
         return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan)
-    if settings.fusion == "rrf":
-        fused = reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
-    else:
-        # What one side has found gets its true score of the other, too: to count it as that side's worst costs quality.
-        only_lexical = [item for item in bm25 if item not in dense]
-        near = {**pgvector.similarities(connection, generation, only_lexical, asked.vector), **dense}
-        fused = convex_combination([(settings.dense_weight, near), (1 - settings.dense_weight, {**others, **bm25})])
+    near: Mapping[str, float] = {}
+    if settings.fusion == "convex":
+        near = pgvector.similarities(connection, generation, [item for item in bm25 if item not in dense], asked.vector)
+    fused = fuse(dense, bm25, settings, other_dense=near, other_bm25=others)
     return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, others, plan)
 
 
-def _dense(
+def dense_side(
     connection: pgvector.Connection, generation: Generation, asked: Asked, depth: int, ef_search: int
 ) -> tuple[dict[str, float], Collection[str] | None, Plan | None]:
     """(what the dense side finds, ids of all rows that pass the filter where they had to be listed, the way taken)."""
@@ -100,6 +97,24 @@ def _dense(
     return filtered.find(
         connection, generation, asked.vector, depth, asked.filters, ef_search=ef_search, exact=asked.exact
     )
+
+
+def fuse(
+    dense: Mapping[str, float],
+    bm25: Mapping[str, float],
+    settings: RetrievalSettings,
+    *,
+    other_dense: Mapping[str, float],
+    other_bm25: Mapping[str, float],
+) -> dict[str, float]:
+    """One score for everything that either side found.
+
+    What one side has found counts with its true score of the other, too (``other_…``): to count it as that side's worst costs quality.
+    """
+    if settings.fusion == "rrf":
+        return reciprocal_rank_fusion([ranked(dense), ranked(bm25)])
+    weight = settings.dense_weight
+    return convex_combination([(weight, {**other_dense, **dense}), (1 - weight, {**other_bm25, **bm25})])
 
 
 def rank_of(scores: Mapping[str, float], ids: Sequence[str]) -> dict[str, int]:

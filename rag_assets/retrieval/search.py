@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
+from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN, checked_fields
 from rag_assets.retrieval.fusion import convex_combination, ranked
 from rag_assets.retrieval.rerank import LATE_INTERACTION, build_reranker, rerank
@@ -75,6 +76,7 @@ def search(
     settings = retrieval or runtime.settings.retrieval_of(asked.collection)
     if filters:
         _check_fields(runtime, asked.collection, filters, settings)
+    wide = max(k, POOL) if settings.diversity else k
     embedding = 0.0
     for _ in range(_ATTEMPTS):
         began = time.perf_counter()
@@ -83,7 +85,7 @@ def search(
             vector = runtime.embedder_of(asked).embed_queries([question])[0]
         embedding += time.perf_counter() - began
         passages = _in_one_snapshot(
-            runtime, asked, Asked(question, vector, filters, exact), k, settings, follow=generation is None
+            runtime, asked, Asked(question, vector, filters, exact), wide, settings, follow=generation is None
         )
         if passages.found is not None:
             break
@@ -93,7 +95,9 @@ def search(
             f"The live index of {asked.collection!r} was replaced {_ATTEMPTS} times meanwhile. Ask again."
         )
     retrieved = time.perf_counter()
-    hits, reranked, seconds = _reranked(runtime, question, passages, k, settings)
+    hits, reranked, seconds = _reranked(runtime, question, passages, wide, settings)
+    if settings.diversity:
+        hits = _diverse(hits, k, settings)
     milliseconds = {
         "embedding": embedding * 1000,
         "retrieval": (retrieved - started - embedding) * 1000,
@@ -195,6 +199,12 @@ def _reranked(
             )
             order = [*ranked(blended), *order[settings.rerank_depth :]]
     return _hits(order[:k], rows, found, scores), bool(scores), seconds
+
+
+def _diverse(hits: Sequence[Hit], k: int, settings: RetrievalSettings) -> tuple[Hit, ...]:
+    """The first ``k`` of the hits in their diverse order, ranked anew."""
+    chosen = diversify(hits, k, near_duplicate=settings.near_duplicate, max_per_document=settings.max_per_document)
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(chosen[:k], start=1))
 
 
 def _passage(row: pgvector.Row) -> str:

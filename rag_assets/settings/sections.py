@@ -129,6 +129,19 @@ class RetrievalSettings(Section):
     """Time the reranker may take; when it is spent, the order before it stands, and the result says so."""
     filter_fields: tuple[str, ...] | None = None
     """Metadata fields that may be filtered by. None: every field that a document of the collection has."""
+    diversity: bool = False
+    """Let ``near_duplicate`` and ``max_per_document`` hold for ``search``, too; answers are always given from diverse passages."""
+    near_duplicate: float = Field(0.9, gt=0, le=1)
+    """A passage is left out when at least this share of its runs of five words, and every figure in it, stands in a better one."""
+    max_per_document: int = Field(2, ge=0, le=1000)
+    """Passages of one document, as long as others can fill the places; 0: any number. It does not hold where what was found
+    comes from fewer documents than there are places, so that a single document, or three books, still answer. 2 keeps one
+    poisoned document from filling a context; against 0 it cost 0.01 of citation correctness and no answer that held the gold one
+    (sample corpus and a set of software documentation)."""
+
+
+LEAST_CONTEXT_TOKENS = 100
+"""Less holds no passage."""
 
 
 class AnswerSettings(Section):
@@ -139,10 +152,22 @@ class AnswerSettings(Section):
     model: str = "offline-extractive"
     """A ``model_name`` of that list. The offline answerer is always registered under this default name."""
     top_k: int = Field(4, ge=1, le=20)
-    """Chunks given to the model."""
-    context_tokens: int = Field(4000, ge=100)
+    """Chunks given to the model, best first, neighbours joined."""
+    fill_context: bool = False
+    """Go on to the next best chunks while ``context_tokens`` has room."""
+    context_tokens: int = Field(4000, ge=LEAST_CONTEXT_TOKENS)
     """Budget for those chunks, in tokens of the answering model."""
+    window_tokens: int = Field(8192, ge=500)
+    """What the model reads and writes at most: rules, question, chunks, answer and reserve. More than that is an error."""
+    answer_tokens: int = Field(512, ge=1)
+    """Kept free in that window for the answer …"""
+    reserve_tokens: int = Field(500, ge=0)
+    """… and for what the model's own chat format adds, or an estimate of tokens misses."""
     timeout_seconds: float = Field(30, gt=0)
+
+    def wanted(self, found: int) -> int:
+        """How many of so many hits may be given to the model."""
+        return found if self.fill_context else min(found, self.top_k)
 
 
 class EvaluationSettings(Section):

@@ -10,6 +10,7 @@ from rag_assets.definitions import build_definitions
 from rag_assets.defs.index_assets import INDEX_ASSETS, QUALITY, STRUCTURAL
 from rag_assets.defs.partitions import shard_key, shard_partition_key
 from rag_assets.defs.shard_assets import SHARD_ASSETS
+from rag_assets.defs.tuning_asset import TUNING_ASSET
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings import Settings
 
@@ -42,7 +43,7 @@ def test_a_wrong_setting_keeps_anything_from_loading(tmp_path: Path, monkeypatch
 
 def test_the_assets_are_those_of_the_design(graph: dg.AssetSelection) -> None:
     names = {item.to_user_string() for item in graph.get_all_asset_keys()}
-    assert names == {"document_source", *SHARD_ASSETS, *INDEX_ASSETS}
+    assert names == {"document_source", *SHARD_ASSETS, *INDEX_ASSETS, TUNING_ASSET}
     assert {item.to_user_string() for item in graph.executable_asset_keys} == names - {"document_source"}
 
 
@@ -75,6 +76,14 @@ def test_the_assets_depend_on_each_other_in_the_order_of_the_work(graph: dg.Asse
         key("hnsw_index"), key("retrieval_evaluation"), key("answer_evaluation")
     }  # fmt: skip
     assert graph.get(key("evaluation_report")).parent_keys == {key("live_index")}
+    assert graph.get(key(TUNING_ASSET)).parent_keys == {key("live_index")}
+
+
+def test_tuning_is_a_partition_per_collection_and_no_part_of_publishing(graph: dg.AssetSelection) -> None:
+    assert graph.get(key(TUNING_ASSET)).partitions_def.get_partition_keys() == ["handbook", "tickets"]
+    for job in build_definitions(TWO).resolve_all_job_defs():
+        if not job.name.startswith("__ASSET_JOB"):
+            assert TUNING_ASSET not in {node.name for node in job.all_node_defs}, job.name
 
 
 def test_an_index_depends_on_every_shard_of_its_own_collection_only(graph: dg.AssetSelection) -> None:

@@ -76,6 +76,9 @@ def test_search_prints_hits_with_their_parts_of_the_score(indexed: Indexed) -> N
     assert best["scores"].keys() == {"dense", "bm25", "fused", "rerank"}
     assert 0.3 < best["scores"]["dense"] <= 1
     assert best["metadata"]["headings"][0] == "Leave"
+    assert best["duplicates"] == []
+    diverse = indexed[0].json("search", "how long may parents stay home", "-k", "2", "--diverse")
+    assert [hit["document"] for hit in diverse["hits"]] == [hit["document"] for hit in found["hits"]]
     assert isinstance(best["chunk_id"], str)
     assert found["generation"] == "default#1"
     assert all(isinstance(value, float) for value in found["milliseconds"].values())
@@ -89,7 +92,12 @@ def test_ask_prints_an_answer_whose_citations_quote_the_documents(indexed: Index
     assert asked["citations"][0]["quote"] in DOCUMENTS["cafeteria.txt"]
     assert asked["model"] == "offline-extractive"
     assert asked["generation"] == "default#1"
-    assert asked["milliseconds"].keys() >= {"embedding", "retrieval", "generation", "total"}
+    assert asked["milliseconds"].keys() >= {"embedding", "retrieval", "context", "generation", "total"}
+    context = asked["context"]
+    assert [passage["number"] for passage in context["passages"]] == [1, 2, 3]
+    assert asked["citations"][0]["chunk_id"] in context["passages"][0]["chunk_ids"]
+    assert context["left_out"] == []
+    assert 0 < context["tokens"]["used"] <= context["tokens"]["allowed"] == 4000
 
 
 def test_status_names_what_is_not_indexed_and_why(indexed: Indexed) -> None:
@@ -147,6 +155,18 @@ def test_evaluate_prints_a_verdict_scores_with_intervals_and_the_report(indexed:
     assert found["latency"].keys() >= {"search"}
     assert Path(found["report"]).read_text(encoding="utf-8").startswith("<!")
     assert found["fingerprint"]
+
+
+def test_tune_prints_what_it_measured_and_writes_a_report(indexed: Indexed) -> None:
+    command = indexed[0]
+    found = command.json("tune")
+    assert (found["questions"]["used"], found["changes"], found["toml"]) == (3, False, "")
+    assert "too few" in found["reasons"][0]
+    assert {point["retrieval"]["mode"] for point in found["points"]} == {"dense", "lexical", "hybrid"}
+    assert {point["retrieval"]["rerank"] for point in found["points"]} == {"none", "late-interaction"}
+    assert all(point["milliseconds"]["p95"] > 0 for point in found["points"])
+    assert Path(found["report"]).read_text(encoding="utf-8").startswith("# Tuning of default")
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_lists_what_it_looked_at(indexed: Indexed) -> None:

@@ -27,6 +27,7 @@ EMPTY, MISSING = "empty-folder", "missing-folder"
         (["search", "hello", "--filter", "word", "--source", EMPTY], 2, ["'word'", "FIELD=VALUE"]),
         (["search", "hello", "--source", EMPTY], 1, ["no live index", "rag-assets sync"]),
         (["evaluate", "--source", EMPTY], 2, ["--questions FILE"]),
+        (["tune", "--source", EMPTY], 2, ["--questions FILE", "collections.default.questions"]),
         (["no-such-command"], 2, ["no-such-command"]),
     ],
 )

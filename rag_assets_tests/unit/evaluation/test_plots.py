@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rag_assets.evaluation.plots import latency_plot, quality_plot, trend_plot
+from rag_assets.evaluation.plots import latency_plot, pareto_plot, quality_plot, trend_plot
 from rag_assets.evaluation.results import HistoryPoint
 
 HISTORY = [HistoryPoint(f"2026-11-{day:02}T03:00:00+00:00", f"g{day}", 0.5 + day / 100, 40.0) for day in range(1, 21)]
@@ -53,3 +53,11 @@ def test_the_trend_labels_its_ends_and_bears_gaps() -> None:
     assert "2026-11-30" in drawn
     assert len([text for text in drawn if text.startswith("2026-11-")]) <= 7
     assert "2026-11-30" in words(trend_plot([gap, gap]))
+
+
+def test_the_pareto_plot_is_a_png_that_says_where_the_settings_stand() -> None:
+    points = [(10.0, 0.6, True), (40.0, 0.7, True), (50.0, 0.65, False)]
+    drawn = pareto_plot(points, present=2, recommended=0)
+    assert drawn.startswith(b"\x89PNG")
+    assert drawn == pareto_plot(points, present=2, recommended=0)
+    assert drawn != pareto_plot(points, present=2, recommended=1)

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.generation.answering import Answer, Citation, abstains, answer, find_quote
+from rag_assets.generation.packing import pack
 from rag_assets.generation.prompt import ABSTENTION
 from rag_assets.generation.router import build_router
 from rag_assets.models import Hit
@@ -28,8 +30,11 @@ HITS = [
 NO_COOLDOWN = "router_settings: {disable_cooldowns: true}\n"
 
 
-def ask(router: Any, model: str = "team", hits: list[Hit] = HITS, context_tokens: int = 4000) -> Answer:
-    return answer(QUESTION, hits, router=router, model=model, context_tokens=context_tokens, count_tokens=count_tokens)
+def ask(router: Any, model: str = "team", hits: list[Hit] = HITS, question: str = QUESTION, **settings: Any) -> Answer:
+    # Read by the router, not here: a model list that is wrong is its business.
+    chosen = AnswerSettings(model=model, **settings)
+    context = pack(hits, chosen, count_tokens)
+    return answer(question, context, router=router, settings=chosen, count_tokens=count_tokens)
 
 
 def ask_server(server: ChatServer, folder: Path, extra: str = NO_COOLDOWN, timeout: float = 20) -> Answer:
@@ -116,11 +121,62 @@ def test_after_a_fallback_the_answer_names_the_model_that_gave_it(tmp_path: Path
 
 def test_passages_beyond_the_budget_are_left_out_and_citations_still_fit() -> None:
     router = build_router(AnswerSettings(), embed)
-    result = ask(router, "offline-extractive", [hit(1, "word " * 300), HITS[1]], context_tokens=100)
-    assert result.passages == (HITS[1],)
+    long = hit(1, "word " * 300)
+    result = ask(router, "offline-extractive", [long, HITS[1]], context_tokens=100)
+    assert (result.passages, result.context.left_out) == ((HITS[1],), (long,))
     assert [citation.chunk_id for citation in result.citations] == ["chunk2"]
     with pytest.raises(RagAssetsError, match=r"answers\.context_tokens"):
-        ask(router, "offline-extractive", context_tokens=3)
+        ask(router, "offline-extractive", [long], context_tokens=100)
+
+
+DOCUMENT = "The yard is wide. The garage has forty parking spaces. It closes at ten. Bikes stand in the yard."
+
+
+def chunk(rank: int, start: int, end: int, document: str = "garage.md") -> Hit:
+    return Hit(rank, document, f"{document}:{start}", DOCUMENT[start:end], {"dense": 0.5}, {"start": start, "end": end})
+
+
+def test_a_quote_from_joined_chunks_names_the_chunk_that_holds_it(tmp_path: Path) -> None:
+    first, second = chunk(2, 0, 72), chunk(1, 18, len(DOCUMENT))
+    with chat_server() as server:
+        server.says("The yard is wide. [1] The garage has forty parking spaces. [1] Bikes stand in the yard. [1]")
+        router = build_router(AnswerSettings(models=write_models(tmp_path, server.address), model="team"), embed)
+        result = ask(router, hits=[second, first])
+        assert str(server.requests[0]["messages"]).count("forty parking spaces") == 1
+    assert len(result.context.passages) == 1
+    assert [(citation.chunk_id, citation.quote) for citation in result.citations] == [
+        ("garage.md:0", "The yard is wide."),
+        ("garage.md:18", "The garage has forty parking spaces."),  # both hold it: the better one
+        ("garage.md:18", "Bikes stand in the yard."),
+    ]
+
+
+def test_a_sentence_across_two_chunks_is_quoted_from_the_one_with_more_of_it(tmp_path: Path) -> None:
+    cut = DOCUMENT.index("parking")
+    hits = [chunk(1, 0, cut), chunk(2, cut, len(DOCUMENT))]
+    with chat_server() as server:
+        server.says("The garage has forty parking spaces. [1]")
+        router = build_router(AnswerSettings(models=write_models(tmp_path, server.address), model="team"), embed)
+        (citation,) = ask(router, hits=hits).citations
+    assert (citation.chunk_id, citation.quote) == ("garage.md:0", "The garage has forty")
+
+
+def test_a_prompt_longer_than_the_window_is_an_error_with_the_numbers_and_the_settings() -> None:
+    with pytest.raises(RagAssetsError) as error:
+        ask(object(), hits=[hit(1, "word " * 300)], window_tokens=1200)
+    message = str(error.value)
+    for needed in ("188 are allowed", "answers.window_tokens = 1200", "answers.answer_tokens = 512", "raise"):
+        assert needed in message
+    raised = int(message.rsplit("answers.window_tokens to ", 1)[1].rstrip("."))
+    router = build_router(AnswerSettings(), embed)
+    for window, fits in ((raised, True), (raised - 1, False)):
+        with nullcontext() if fits else pytest.raises(RagAssetsError, match=r"answers\.window_tokens"):
+            ask(router, "offline-extractive", hits=[hit(1, "word " * 300)], window_tokens=window)
+
+
+def test_a_question_too_long_for_the_window_is_named_as_the_cause() -> None:
+    with pytest.raises(RagAssetsError, match="ask a question shorter than 900 tokens"):
+        ask(object(), question="why " * 900, window_tokens=1200)
 
 
 @pytest.mark.parametrize(

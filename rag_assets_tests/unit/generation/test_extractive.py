@@ -96,3 +96,25 @@ def test_terms_ignore_case_stop_words_and_inflection() -> None:
     assert terms("The batteries were CHARGED") == terms("charging a battery")
     assert terms("surrendered") == terms("surrender")
     assert terms("naïve Straße 文字") == {"naïv", "strass", "文", "字"}
+
+
+def test_a_passage_counts_by_its_rank_not_by_where_it_stands() -> None:
+    passages = [
+        f"The garage has {count} parking spaces {word}."
+        for count, word in zip(
+            ("forty", "fifty", "sixty", "ninety"), ("outside", "below", "above", "beside"), strict=True
+        )
+    ]
+    for left_out in range(4):
+        ranks = [[(0, 4 if place == left_out else 1)] for place in range(4)]
+        quotes = extract_answer("How many parking spaces does the garage have?", passages, embed, ranks).quotes
+        assert [quote.passage - 1 for quote in quotes] == [place for place in range(4) if place != left_out]
+        joined, starts = " ".join(passages), [sum(len(text) + 1 for text in passages[:place]) for place in range(4)]
+        parts = [(start, rank) for start, [(_, rank)] in zip(starts, ranks, strict=True)]
+        texts = [
+            quote.text
+            for quote in extract_answer(
+                "How many parking spaces does the garage have?", [joined], embed, [parts]
+            ).quotes
+        ]
+        assert texts == [text for place, text in enumerate(passages) if place != left_out]

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from rag_assets.errors import RagAssetsError
@@ -7,9 +5,9 @@ from rag_assets.generation.prompt import (
     ABSTENTION,
     Passage,
     build_messages,
-    fit_passages,
     parse_citations,
     parse_messages,
+    rendered,
     without_marks,
 )
 
@@ -89,28 +87,13 @@ def test_marks_in_quoted_text_stop_being_marks() -> None:
     assert without_marks("a[1]") == "a(1)"
 
 
-def test_whole_passages_are_kept_best_first_within_the_budget() -> None:
-    passages = [Passage("word " * size, "a.md") for size in (50, 500, 20)]
-    assert fit_passages(passages, 10_000, count_tokens) == [0, 1, 2]
-    assert fit_passages(passages, 100, count_tokens) == [0, 2]
-    assert fit_passages([], 100, count_tokens) == []
+def test_a_passage_costs_what_is_sent_of_it_source_line_and_headings_included() -> None:
+    plain, headed = Passage("word", "a.md"), Passage("word", "a.md", ("many", "headings", "here"))
+    sent = build_messages("q", [headed])[1]["content"]
+    assert count_tokens([rendered(plain)]) < count_tokens([rendered(headed)])
+    assert count_tokens([rendered(headed)])[0] <= count_tokens([sent])[0]
 
 
-def test_the_budget_counts_what_is_sent_not_the_bare_text() -> None:
-    passages = [Passage("word", "a.md", ("many", "headings", "here"))]
-    with pytest.raises(RagAssetsError):
-        fit_passages(passages, 3, count_tokens)
-
-
-def test_a_budget_no_passage_fits_is_an_error_with_both_numbers_and_the_settings() -> None:
-    with pytest.raises(RagAssetsError) as error:
-        fit_passages([Passage("word " * 500), Passage("word " * 300)], 100, count_tokens)
-    message = str(error.value)
-    for needed in ("100", "31", "answers.context_tokens", "chunking.max_tokens"):
-        assert needed in message
-
-
-def test_headers_are_one_line_of_json_whatever_the_names_hold() -> None:
-    content = build_messages("q", PASSAGES)[1]["content"]
-    headers = [line for line in content.split("\n") if line.startswith('{"source"')]
-    assert [json.loads(line)["source"] for line in headers] == ["hr/leave.md", "x.md", ""]
+def test_the_ranks_of_a_passage_read_back() -> None:
+    passages = [Passage("ab", "a.md", (), ((0, 2), (1, 3))), Passage("b", "b.md", (), ((0, 1),))]
+    assert parse_messages(build_messages("q", passages))[1] == passages
