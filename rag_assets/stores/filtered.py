@@ -3,9 +3,10 @@
 * ``exact``: every row that passes is compared. An index of the payload finds them (2 to 4 µs a row); without one (ranges,
   prefixes of other fields, ``!=``) all rows are read.
 * ``index``: the HNSW graph is walked, and rows that do not pass are skipped. Its beam is widened so that it holds about
-  twice ``ef_search`` rows that pass: a filter that goes with the meaning (one team's documents) has its rows in a few places,
-  which a narrow beam misses. Beyond the widest beam pgvector has, recall falls, so narrower filters are searched exactly.
-  When the walk ends before it has found ``k`` rows, the search is done again, exactly.
+  twice ``ef_search`` rows that pass. Beyond the widest beam pgvector has, recall falls, so narrower filters are searched exactly.
+  So are filters that go with the meaning (one team's documents) where the question is about something else: few of the rows
+  nearest to it pass, and the walk ends before it reaches those that do. When it has not found ``k`` rows, the search is done
+  again, exactly.
 
 Which one is decided by an estimate: the share of rows that pass in a sample of the table's pages, always the same ones, so
 that the same question is answered the same way while the table is.
@@ -31,6 +32,8 @@ SMALL = 2000
 """Rows that are compared at once without estimating anything: 3 ms."""
 SAMPLE = 500
 """Rows that are looked at for an estimate: 1.5 ms."""
+NEAREST = 100
+"""Rows nearest to a question that are looked at before the graph is walked behind a filter: 2 ms."""
 WIDEST_BEAM = 1000
 """What pgvector allows for ``hnsw.ef_search``."""
 MOST_EXACT = 200_000
@@ -54,6 +57,14 @@ class Plan:
     """``ef_search`` in force on the way through the graph."""
     fell_back: bool = False
     """The graph did not give as many rows as were asked for, and every row was compared after all."""
+
+    near: float | None = None
+    """Share of rows that pass among those nearest to the question; None: not looked at."""
+
+    @property
+    def misses_rows(self) -> bool:
+        """Whether the graph would miss some: the rows that pass are elsewhere than the question, where its walk ends early."""
+        return self.near is not None and self.near < self.share / 2 and (self.passing or 0) <= MOST_EXACT
 
     @property
     def share(self) -> float:
@@ -109,6 +120,11 @@ def find(
     if plan.way == "index":
         if vector is None:
             return {}, None, plan
+        plan = replace(plan, near=_share_near(connection, generation, vector, filters))
+    if plan.way == "index" and plan.misses_rows:
+        plan = replace(plan, way="exact")
+    if plan.way == "index":
+        assert vector is not None
         with _planning(connection, enable_seqscan="off", enable_bitmapscan="off"):
             found = pgvector.nearest(connection, generation, vector, k, ef_search=plan.beam, filters=filters)
         if len(found) >= k:
@@ -161,6 +177,20 @@ def _share(connection: Connection, generation: Generation, filters: Sequence[Con
     percent = min(100.0, 100 * SAMPLE / rows)
     found: Any = connection.execute(statement, {"percent": percent, **condition.parameters}, binary=True).fetchone()
     return float((found[1] + 0.5) / (found[0] + 1))
+
+
+def _share_near(
+    connection: Connection, generation: Generation, vector: npt.NDArray[np.float32], filters: Sequence[Condition]
+) -> float:
+    """Which share of the rows nearest to a unit vector passes."""
+    nearest = [chunk_id for chunk_id, _ in pgvector.nearest(connection, generation, vector, NEAREST)]
+    condition = clause(filters)
+    statement = sql.SQL(
+        "SELECT count(*) FROM {} WHERE generation_id = %(id)s AND chunk_id = ANY(%(ids)s) AND {}"
+    ).format(pgvector.table(generation), condition.sql)
+    parameters = {"id": generation.id, "ids": nearest, **condition.parameters}
+    found: Any = connection.execute(statement, parameters, binary=True).fetchone()
+    return float(found[0]) / max(1, len(nearest))
 
 
 @contextmanager

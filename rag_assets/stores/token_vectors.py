@@ -21,9 +21,9 @@ def read(connection: Connection, generation: Generation, chunk_ids: Sequence[str
     """Chunk id -> quantised token vectors of its text, of those that have them."""
     statement = sql.SQL(
         "SELECT e.chunk_id, t.vectors FROM {} e JOIN token_vectors t ON t.embedder_fp = %s AND t.text_hash = e.text_hash"
-        " WHERE e.chunk_id = ANY(%s)"
+        " WHERE e.generation_id = %s AND e.chunk_id = ANY(%s)"
     ).format(pgvector.table(generation))
-    parameters = (generation.key.embedder_fp, list(chunk_ids))
+    parameters = (generation.key.embedder_fp, generation.id, list(chunk_ids))
     return dict(connection.execute(statement, parameters, binary=True).fetchall())
 
 

@@ -192,7 +192,24 @@ def test_as_many_results_come_as_were_asked_for_when_they_exist(
         found, taken = search_filtered(database, table, query, 10, "team=x", plan=plan)
         assert found == exact
         # The scan of the graph ends after 500 rows here, of which about 5 pass.
-        assert (taken.way, taken.fell_back) == ("exact", plan is not None)
+        assert taken.way == "exact"
+        assert taken.fell_back == (plan is not None and not taken.misses_rows)
+
+
+def test_rows_that_are_elsewhere_than_the_question_are_compared_one_by_one(
+    database: Database, table: Generation
+) -> None:
+    """Half of all rows pass, but none near the question: the graph's walk would end before it has seen the best of them."""
+    vectors, query = random_units(4000), unit(3)
+    near = set(np.argsort(-(vectors @ query))[:2000].tolist())
+    fill(database, table, vectors, lambda number: {"near": number in near})
+    build(database, table)
+    exact, _ = search_filtered(database, table, query, 10, "near=false", exact=True)
+    plan = Plan("index", 4000, 2000, 400)
+    found, taken = search_filtered(database, table, query, 10, "near=false", plan=plan)
+    assert (found, taken.way, taken.near) == (exact, "exact", 0)
+    _, taken = search_filtered(database, table, query, 10, "near=true", plan=plan)
+    assert (taken.way, taken.near) == ("index", 1)
 
 
 def test_recall_behind_filters_of_every_width(database: Database, table: Generation) -> None:
@@ -206,7 +223,7 @@ def test_recall_behind_filters_of_every_width(database: Database, table: Generat
     fill(database, table, vectors, lambda n: {"lot": int(drawn[n]), "of": int(cluster[n])})
     build(database, table)
     for filters, least in (("lot>=0", 20_000), ("lot<100", 2000), ("lot=7,8,9,10,11,12,13,14,15,16", 200), ("lot=7", 20),
-                           ("of<20", 2000), ("of=3,4", 200)):  # fmt: skip
+                           ("of<100", 10_000), ("of<20", 2000), ("of=3,4", 200)):  # fmt: skip
         recalls, conditions_ = [], parse_filters([filters])
         for seed in range(20):
             query = (vectors[seed * 991] + 0.1 * unit(seed)).astype(np.float32)
