@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_assets.database.generations import Generation
+from rag_assets.generation import load_litellm
 from rag_assets.generation.answering import Answer, answer
 from rag_assets.generation.packing import pack
 from rag_assets.generation.router import build_router
@@ -91,8 +92,7 @@ def token_counter(model: str) -> Callable[[Any], list[int]]:
     """Token counts as LiteLLM estimates them for a model."""
 
     def count(texts: Any) -> list[int]:
-        import litellm
-
+        litellm = load_litellm()
         return [litellm.token_counter(model=model, text=text) for text in texts]
 
     return count

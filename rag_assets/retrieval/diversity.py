@@ -13,6 +13,8 @@ from rag_assets.models import Hit
 
 POOL = 50
 """Hits looked at where fewer are wanted: deep enough that other documents, or other texts, are among them."""
+FEW_DOCUMENTS = 5
+"""With fewer documents among the hits a document's share is not limited."""
 SHINGLE_WORDS = 5
 """Words of a shingle (Broder 1997, "On the resemblance and containment of documents"): long enough that texts about the same
 thing in other words share hardly any."""
@@ -62,15 +64,15 @@ def spread(hits: Sequence[Hit], limit: int, places: int) -> list[Hit]:
     """The hits in another order: behind the first ``limit`` of every document come those beyond it.
 
     So the first ``places`` hold at most ``limit`` hits of one document where others can fill them, and a document that is
-    alone still fills them all. Where the hits are of fewer documents than there are places the order stays: the places would
-    go to whatever the few other documents hold (three long books, say), however far it is from the question.
+    alone still fills them all. Where the hits are of fewer documents than there are places, or of fewer than five, the order
+    stays: the places would go to whatever the few others hold (three long books, say), however far it is from the question.
 
     Args:
         hits: best first.
         limit: hits of one document; 0: any number.
         places: how many of the hits will be used.
     """
-    if not limit or len({hit.document for hit in hits}) < places:
+    if not limit or len({hit.document for hit in hits}) < max(places, FEW_DOCUMENTS):
         return list(hits)
     taken: Counter[str] = Counter()
     within: list[Hit] = []

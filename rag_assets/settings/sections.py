@@ -135,7 +135,7 @@ class RetrievalSettings(Section):
     """A passage is left out when at least this share of its runs of five words, and every figure in it, stands in a better one."""
     max_per_document: int = Field(2, ge=0, le=1000)
     """Passages of one document, as long as others can fill the places; 0: any number. It does not hold where what was found
-    comes from fewer documents than there are places, so that a single document, or three books, still answer. 2 keeps one
+    comes from fewer documents than there are places, or than five, so that a single document, or three books, still answer. 2 keeps one
     poisoned document from filling a context; against 0 it cost 0.01 of citation correctness and no answer that held the gold one
     (sample corpus and a set of software documentation)."""
 

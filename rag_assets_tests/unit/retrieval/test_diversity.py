@@ -68,13 +68,18 @@ def test_the_only_document_fills_every_place() -> None:
 
 
 def test_fewer_documents_than_places_keep_their_order() -> None:
-    hits = [hit(n, "abc"[n % 3] if n > 4 else "a", f"text {n}") for n in range(1, 12)]
-    assert names(spread(hits, 2, 4)) == names(hits)
-    assert names(spread(hits, 2, 3)) != names(hits)
-    assert names(spread(hits, 0, 3)) == names(hits)
+    hits = [hit(n, "abcdef"[n % 6] if n > 4 else "a", f"text {n}") for n in range(1, 12)]
+    assert names(spread(hits, 2, 7)) == names(hits)
+    assert names(spread(hits, 2, 6)) != names(hits)
+    assert names(spread(hits, 0, 6)) == names(hits)
 
 
-@given(st.lists(st.sampled_from("abcdef"), max_size=30), st.integers(0, 5), st.integers(1, 10))
+def test_a_few_books_keep_their_order_however_few_the_places_are() -> None:
+    hits = [hit(n, "abcd"[n % 4] if n > 4 else "a", f"text {n}") for n in range(1, 12)]
+    assert names(spread(hits, 2, 3)) == names(hits)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=30), st.integers(0, 5), st.integers(1, 10))
 def test_spreading_loses_nothing_and_keeps_the_order_within_a_document(
     documents: list[str], limit: int, places: int
 ) -> None:
