@@ -391,6 +391,15 @@ def test_comparisons_of_texts_are_those_of_their_definitions() -> None:
     assert compare(answer="", reference="x") == dict.fromkeys(same, 0.0)
 
 
+def test_every_sentence_counts_in_bleu() -> None:
+    from sacrebleu import sentence_bleu
+
+    answer, reference = "It opens at six. It is free.", "It opens at six. Parking costs two euros."
+    found = compare(answer=answer, reference=reference)["bleu"]
+    assert found == pytest.approx(sentence_bleu(answer, [reference]).score / 100)
+    assert found < 0.6
+
+
 def test_two_words_that_are_right_score_fully_and_rouge_stays_away_from_scripts_it_cannot_read() -> None:
     assert compare(answer="14 months", reference="14 months")["bleu"] == pytest.approx(1)
     found = compare(answer="東京は日本の首都です", reference="東京は日本の首都です")
