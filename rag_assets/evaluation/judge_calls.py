@@ -138,6 +138,8 @@ class Judge:
             return await asyncio.to_thread(operation, *arguments)
         except RagAssetsError as error:
             self.broken = error
+            # A reply that can't be kept would be paid for again.
+            self._given_up = "the database failed"
             raise
 
     async def _ask(self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> StoredReply:

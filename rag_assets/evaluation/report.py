@@ -192,7 +192,7 @@ def _judge_lines(result: EvaluationResult) -> Iterator[str]:
         f"written {cost}."
     )
     if paid is not None:
-        yield f"Of these, this run sent and paid {paid.calls:,} requests, {paid.tokens:,} tokens, {paid.cost_usd:.4f} USD."
+        yield f"This run itself sent {paid.calls:,} requests: {paid.tokens:,} tokens, {paid.cost_usd:.4f} USD."
     if judge.spread:
         apart = ", ".join(
             f"{metric_name(name)} {judge.spread[name]:.3f}" for name in sorted(judge.spread, key=display_order)

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rag_assets.database.judgements import StoredReply
+from rag_assets.errors import DatabaseLost
 from rag_assets.evaluation.judge_calls import LONGEST_WAIT, Judge
 from rag_assets.evaluation.judging import Given, Measured, run_judge
 from rag_assets.evaluation.questions import Label, Question
@@ -183,6 +186,23 @@ def test_a_call_that_fails_once_is_repeated_and_measured(bench: Bench, fault: Fa
     assert values(bench.run(metrics=("context_recall",))) == {"context_recall": 0.5}
     assert [round(seconds) for seconds in bench.slept] == waits
     assert bench.server.total == 2
+
+
+def test_a_time_to_wait_may_be_a_date(bench: Bench) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    bench.server.faults["recall"] = [refuses(429, retry_after=soon)]
+    assert values(bench.run(metrics=("context_recall",))) == {"context_recall": 0.5}
+    assert 2 < bench.slept[0] <= 90
+
+
+def test_a_database_that_fails_is_no_judgement_and_costs_no_further_call(bench: Bench) -> None:
+    def keep(*_: object) -> None:
+        raise DatabaseLost("gone")
+
+    bench.replies.keep = keep  # type: ignore[method-assign]
+    with pytest.raises(DatabaseLost):
+        bench.run(*FIVE, metrics=("context_recall",))
+    assert bench.server.total == 1
 
 
 def test_a_reply_that_drips_is_cut_off_in_time_and_asked_for_again(bench: Bench) -> None:
@@ -369,6 +389,15 @@ def test_comparisons_of_texts_are_those_of_their_definitions() -> None:
     same = compare(answer="It opens at six. It is free.", reference="It opens at six. It is free.")
     assert same == pytest.approx(dict.fromkeys(same, 1.0))
     assert compare(answer="", reference="x") == dict.fromkeys(same, 0.0)
+
+
+def test_every_sentence_counts_in_bleu() -> None:
+    from sacrebleu import sentence_bleu
+
+    answer, reference = "It opens at six. It is free.", "It opens at six. Parking costs two euros."
+    found = compare(answer=answer, reference=reference)["bleu"]
+    assert found == pytest.approx(sentence_bleu(answer, [reference]).score / 100)
+    assert found < 0.6
 
 
 def test_two_words_that_are_right_score_fully_and_rouge_stays_away_from_scripts_it_cannot_read() -> None:

@@ -16,6 +16,8 @@ from rag_assets.evaluation.results import (
     Citation,
     EvaluationResult,
     HistoryPoint,
+    JudgePaid,
+    Judging,
     QuestionResult,
     RetrievedPassage,
     from_json,
@@ -285,3 +287,30 @@ def test_an_answer_to_an_unanswerable_question_is_no_good_example(tmp_path: Path
     )  # fmt: skip
     page = written(replace(realistic_result(4), questions=(item,)), tmp_path)
     assert "Where it works: some good answers" not in page.headings
+
+
+def test_what_a_judge_cost_and_could_not_judge_is_said(tmp_path: Path) -> None:
+    result = realistic_result()
+    reasons = ["timeout", "invalid JSON", "timeout"]
+    questions = [
+        replace(
+            item,
+            answer_scores={**item.answer_scores, "faithfulness": None if number < 3 else 1.0},
+            unjudged={"faithfulness": reasons[number]} if number < 3 else {},
+        )
+        for number, item in enumerate(result.questions)
+    ]
+    judging = Judging("big", 3, {"big": 700, "small": 1}, 12345, 678, 0.5, {"faithfulness": 0.25})
+    judged = replace(result, questions=tuple(questions), judge=judging, judge_paid=JudgePaid(2, 220, 0.25))
+    page = write_report(judged, tmp_path)
+    Page(page.read_text())
+    for text in (page.read_text(), page.with_suffix(".md").read_text()):
+        for line in (
+            "Faithfulness (judged): 3 of 120 not judged: 2 × timeout, 1 × invalid JSON.",
+            "Judged by big. Replies: 700 of big, 1 of small; 12,345 tokens read and 678 written for 0.5000 USD.",
+            "This run itself sent 2 requests: 220 tokens, 0.2500 USD.",
+            "Each was judged 3 times; the judgements of one question lie apart by, on average: Faithfulness (judged) 0.250.",
+        ):
+            assert line in text
+    assert from_json(to_json(judged)) == from_json(json.loads((tmp_path / "scores.json").read_text()))
+    assert "not judged" not in write_report(result, tmp_path).read_text().lower()
