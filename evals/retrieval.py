@@ -4,13 +4,12 @@
 
 A set is a folder with `documents/` and `questions.jsonl`. Scores are nDCG@10 over documents (each at the rank of its best chunk);
 for sets whose labels are quotes in long documents, the share of the quotes' characters inside a context of 4,000 characters that is
-filled with the chunks in their order. Intervals are 95 % bootstrap intervals over questions, differences are paired. An index is made
+filled with the chunks in their order, characters that two chunks share once. Intervals are 95 % bootstrap intervals over questions, differences are paired. An index is made
 once for each set, on an embedded server of its own in a temporary folder, and every mode asks the same index.
 """
 
 import argparse
 import json
-import re
 import shutil
 import statistics
 import sys
@@ -23,17 +22,16 @@ from typing import Any
 
 from rag_assets.cli.documents import run_sync
 from rag_assets.database.embedded import embedded
+from rag_assets.evaluation.evidence import evidence_in_context
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import Question, load_questions
+from rag_assets.evaluation.questions import load_questions, resolve_labels
 from rag_assets.evaluation.retrieval_metrics import ndcg_at_k, ranked_documents
 from rag_assets.evaluation.statistics import Score, paired_difference, percentile, summarise
-from rag_assets.models import Hit
 from rag_assets.retrieval.rerank import LATE_INTERACTION
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings, Settings
 
-CONTEXT_CHARACTERS = 4000
 DEPTH = 50
 """Chunks asked for: enough that the first ten distinct documents are among them."""
 SETS = ("scifact", "cranfield", "hotpot", "product-docs", "xquad-en", "medquad-mini", "chunking",
@@ -66,7 +64,7 @@ class SetResult:
     chunks: int
     questions: int
     invalid: int
-    """Questions whose quotes are not in the parsed text."""
+    """Questions whose labels don't hold: the quote is not in the parsed text, or the document is not there."""
     sync_seconds: float
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
@@ -120,8 +118,8 @@ def evaluate(
     seconds = time.perf_counter() - began
     questions = [question for question in load_questions(data / name / "questions.jsonl") if question.relevant][:limit]
     by_evidence = name in BY_EVIDENCE
-    spans = evidence(runtime, name, questions) if by_evidence else {}
-    asked = [question for question in questions if not by_evidence or spans[question.id]]
+    texts = corpus_texts(runtime, name, questions)
+    asked = resolve_labels(questions, texts).measurable
     result = SetResult(
         metric="evidence recall in 4,000 characters" if by_evidence else "nDCG@10",
         documents=sum(report.documents[key] for key in ("added", "unchanged")),
@@ -136,45 +134,11 @@ def evaluate(
             found = search(runtime, question.question, collection=name, k=DEPTH, retrieval=retrieval)
             milliseconds.append(found.milliseconds["search"])
             if by_evidence:
-                scores[question.id] = share_inside(spans[question.id], found.hits)
+                scores[question.id] = evidence_in_context(question.relevant, texts, found.hits) or 0.0
             else:
                 scores[question.id] = ndcg_at_k(ranked_documents(found.hits), question.grades, 10)
         print(f"{name}: {mode} {statistics.mean(scores.values()):.4f}", file=sys.stderr, flush=True)
     return result
-
-
-Span = tuple[str, int, int]
-"""(document, start, end)."""
-
-
-def evidence(runtime: Runtime, name: str, questions: Sequence[Question]) -> dict[str, list[Span]]:
-    """Where each question's quotes stand in the parsed documents; empty for one of whose quotes any is not there."""
-    texts = corpus_texts(runtime, name, questions)
-    found: dict[str, list[Span]] = {}
-    for question in questions:
-        spans: list[Span] = []
-        for label in question.relevant:
-            words = re.escape(label.quote or "").replace(r"\ ", r"\s+")
-            match = re.search(words, texts.get(label.document, "")) if words else None
-            if match is not None:
-                spans.append((label.document, match.start(), match.end()))
-        found[question.id] = spans if len(spans) == len(question.relevant) else []
-    return found
-
-
-def share_inside(spans: Sequence[Span], hits: Sequence[Hit]) -> float:
-    """Share of the spans' characters inside the first 4,000 characters of the hits' texts, in their order."""
-    room = CONTEXT_CHARACTERS
-    inside: dict[str, set[int]] = {}
-    for hit in hits:
-        start = int(hit.metadata["start"])
-        taken = min(room, int(hit.metadata["end"]) - start)
-        inside.setdefault(hit.document, set()).update(range(start, start + taken))
-        room -= taken
-        if room <= 0:
-            break
-    gold = {(document, place) for document, start, end in spans for place in range(start, end)}
-    return sum(place in inside.get(document, ()) for document, place in gold) / len(gold)
 
 
 def table(results: Mapping[str, SetResult], names: Sequence[str]) -> str:
@@ -201,7 +165,10 @@ def table(results: Mapping[str, SetResult], names: Sequence[str]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     invalid: dict[str, Any] = {name: result.invalid for name, result in results.items() if result.invalid}
     if invalid:
-        lines += ["", f"Questions left out because a quote is not in the parsed text: {invalid}."]
+        lines += [
+            "",
+            f"Questions left out because a label does not hold (a quote that is not in the parsed text): {invalid}.",
+        ]
     return "\n".join(lines)
 
 
