@@ -146,13 +146,15 @@ def pareto_plot(points: Sequence[tuple[float, float, bool]], *, present: int, re
             zorder=3,
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    times = [milliseconds for milliseconds, _, _ in points]
+    short = math.log10(max(times) / max(min(times), _SHORTEST_MS)) < _SHORT_AXIS_DECADES / 2
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1, 3)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: _duration(value))
     axes.set_xlabel("95th percentile of search time")
     axes.set_ylabel("nDCG@10")
     axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=4, frameon=False, columnspacing=1.2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()

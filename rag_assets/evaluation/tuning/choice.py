@@ -33,6 +33,20 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return found
 
 
+def as_good(difference: Score, margin: float) -> bool:
+    """Whether a paired difference shows that no more than ``margin`` is lost (a test of non-inferiority).
+
+    It is more than not having shown a loss: with few questions, or noisy ones, nothing shows a loss, and the quickest way to
+    search would be as good as any.
+    """
+    return (
+        difference.low is not None
+        and difference.high is not None
+        and difference.low >= -margin
+        and difference.high >= 0
+    )
+
+
 def not_worse(difference: Score, tolerance: float) -> bool:
     """Whether a paired difference is no loss beyond noise: its interval reaches 0 and its mean is not below −tolerance."""
     if difference.value is None:
@@ -46,37 +60,38 @@ def recommend(
     present: Point,
     values: Mapping[str, Mapping[str, float]],
     *,
-    tolerance: float,
+    margin: float,
 ) -> tuple[Point, str]:
-    """The quickest point whose quality is within noise of the best, and why; the present one if nothing is gained.
+    """The quickest point that is shown to be as good as the best, and why; the present one if nothing is gained.
 
     Args:
         points: of every pipeline, the present one among them.
         present: the settings in force.
         values: by label of a variant, nDCG@10 by question id.
-        tolerance: the most nDCG@10 that a difference within noise may cost.
+        margin: nDCG@10 that the interval of a loss may reach.
     """
     best = max(points, key=lambda point: (point.quality.value or 0.0, -point.timing.p95))
     target = values[best.variant.label]
     good = [
         point
         for point in points
-        if not_worse(paired_difference(values[point.variant.label], target), tolerance)
+        if as_good(paired_difference(values[point.variant.label], target), margin)
         and (point.timing.fell_back == 0 or point is best)
     ]
-    quickest = min(good, key=lambda point: point.timing.p95)
+    # A single question has no interval, so that not even the best is as good as itself.
+    quickest = min(good, key=lambda point: point.timing.p95, default=best)
     if any(point.variant == present.variant for point in good):
         saved = present.timing.p95 - quickest.timing.p95
         if saved < WORTH_IT * present.timing.p95:
             return present, (
-                f"The present settings are within noise of the best found ({best.variant.label}), and none of those that "
-                f"are saves {WORTH_IT:.0%} of their p95."
+                f"The present settings are as good as the best found ({best.variant.label}; at most {margin:g} nDCG@10 "
+                f"less, with 95 % confidence), and none of the others that are saves {WORTH_IT:.0%} of their p95."
             )
         return quickest, (
-            f"As good as the best found ({best.variant.label}) within noise, at {quickest.timing.p95:.0f} ms instead of "
-            f"{present.timing.p95:.0f} ms (p95)."
+            f"As good as the best found ({best.variant.label}; at most {margin:g} nDCG@10 less, with 95 % confidence), at "
+            f"{quickest.timing.p95:.0f} ms instead of {present.timing.p95:.0f} ms (p95)."
         )
     return quickest, (
-        f"The present settings find less than the best ones ({best.variant.label}) beyond noise; of those that don't, these "
-        "are the quickest."
+        f"The present settings may lose more than {margin:g} nDCG@10 to the best found ({best.variant.label}), with 95 % "
+        "confidence; of those that don't, these are the quickest."
     )

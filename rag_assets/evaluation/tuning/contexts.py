@@ -7,7 +7,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.evaluation.evidence import context_evidence_recall
 from rag_assets.evaluation.questions import Question
 from rag_assets.evaluation.statistics import paired_difference
-from rag_assets.evaluation.tuning.choice import not_worse
+from rag_assets.evaluation.tuning.choice import as_good
 from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.evaluation.tuning.timing import with_ef
 from rag_assets.generation.asking import diverse_hits, token_counter
@@ -66,7 +66,7 @@ def context_sizes(
 
 
 def best_top_k(measured: Sequence[Measured], settings: Settings, *, confirmed: bool) -> int | None:
-    """The fewest chunks whose evidence is within noise of the most; the present number where questions are too few."""
+    """The fewest chunks shown to hold as much evidence as the most; the present number where questions are too few."""
     if not measured:
         return None
     if not confirmed:
@@ -75,7 +75,7 @@ def best_top_k(measured: Sequence[Measured], settings: Settings, *, confirmed: b
     good = [
         size.top_k
         for size in measured
-        if not_worse(paired_difference(size.values, best.values), settings.gates.ndcg_drop)
+        if as_good(paired_difference(size.values, best.values), settings.gates.ndcg_drop)
     ]
     return min(good, default=settings.answers.top_k)
 

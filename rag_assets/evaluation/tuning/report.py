@@ -107,7 +107,7 @@ def markdown(tuning: Tuning, image: str) -> str:
             "|---:|---:|---:|",
             *(f"| {size.top_k} | {_score(size.evidence)} | {size.tokens:.0f} |" for size in tuning.contexts),
             "",
-            f"Recommended: {tuning.top_k}, the fewest whose evidence is within noise of the most."
+            f"Recommended: {tuning.top_k}, the fewest shown to hold as much of the evidence as the most."
             if tuning.confirmation is not None or tuning.chosen_with < tuning.questions
             else "The questions are too few to recommend another number than the present one.",
             "",

@@ -62,29 +62,10 @@ def tune(runtime: Runtime, collection: str, questions_file: Path) -> Tuning:
             f"No question of {questions_file} names a document of {collection!r} with a quote that it holds, so nothing "
             "can be tuned by them. Correct their labels; `rag-assets evaluate` lists what is wrong with each."
         )
-    choosing, confirming = split(measurable)
-    choosing, confirming = choosing[: MOST_QUESTIONS // 2], confirming[: MOST_QUESTIONS // 2]
+    choosing, confirming = (half[: MOST_QUESTIONS // 2] for half in split(measurable))
     sweep = _Sweep(runtime, generation)
     points, present, values = sweep.points(choosing)
-    if confirming:
-        recommended, reason = recommend(points, present, values, tolerance=runtime.settings.gates.ndcg_drop)
-    else:
-        recommended, reason = (
-            present,
-            (
-                f"{len(choosing)} measurable questions are too few to tell settings apart ({LEAST_QUESTIONS} are needed, half of "
-                "them to confirm the choice): the table is for looking, and the present settings stay."
-            ),
-        )
-    reasons, confirmation = [reason], None
-    if recommended is not present:
-        confirmation = sweep.difference(confirming, recommended.variant, present.variant)
-        if not not_worse(confirmation, runtime.settings.gates.ndcg_drop):
-            reasons.append(
-                f"{recommended.variant.label} did not hold on the questions kept back to confirm it, so the present settings "
-                "stay."
-            )
-            recommended = present
+    recommended, confirmation, reasons = _chosen(sweep, points, present, values, confirming)
     used = [*choosing, *confirming]
     contexts = context_sizes(runtime, generation, used, recommended.variant, texts)
     top_k = best_top_k(contexts, runtime.settings, confirmed=bool(confirming))
@@ -98,7 +79,7 @@ def tune(runtime: Runtime, collection: str, questions_file: Path) -> Tuning:
         present=present,
         recommended=recommended,
         confirmation=confirmation,
-        reasons=tuple(reasons),
+        reasons=reasons,
         contexts=tuple(
             ContextSize(size.top_k, summarise(list(size.values.values())), size.tokens) for size in contexts
         ),
@@ -115,6 +96,8 @@ class _Sweep:
         self._runtime, self._generation = runtime, generation
         settings = runtime.settings.retrieval_of(generation.collection).model_copy(update={"diversity": False})
         self.present = Variant(settings, runtime.settings.index.ef_search)
+        self.margin = runtime.settings.gates.ndcg_drop
+        """nDCG@10 that settings may lose and still be as good as others: what a new index may lose, too."""
         self._efs = all_efs(self.present)
         embedder = runtime.embedder_of(generation)
         named = settings.rerank if settings.rerank != "none" else LATE_INTERACTION
@@ -171,6 +154,30 @@ class _Sweep:
             if variant.label not in values:
                 values[variant.label] = quality(every, variant)
         return list(variants)
+
+
+def _chosen(
+    sweep: _Sweep, points: Sequence[Point], present: Point, values: Values, confirming: Sequence[Question]
+) -> tuple[Point, Score | None, tuple[str, ...]]:
+    """(what is recommended, how it does on the questions held back, why)."""
+    if not confirming:
+        return (
+            present,
+            None,
+            (
+                f"{len(values[present.variant.label])} measurable questions are too few to tell settings apart "
+                f"({LEAST_QUESTIONS} are needed, half of them to confirm the choice): the table is for looking, and the "
+                "present settings stay.",
+            ),
+        )
+    chosen, reason = recommend(points, present, values, margin=sweep.margin)
+    if chosen is present:
+        return present, None, (reason,)
+    confirmation = sweep.difference(confirming, chosen.variant, present.variant)
+    if not_worse(confirmation, sweep.margin):
+        return chosen, confirmation, (reason,)
+    failed = f"{chosen.variant.label} did not hold on the questions kept back to confirm it: the present settings stay."
+    return present, confirmation, (reason, failed)
 
 
 def _best(variants: Sequence[Variant], values: Mapping[str, Mapping[str, float]]) -> Variant:

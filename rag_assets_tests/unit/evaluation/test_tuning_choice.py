@@ -4,7 +4,7 @@ import tomllib
 
 from rag_assets.evaluation.questions import Label, Question
 from rag_assets.evaluation.statistics import paired_difference, summarise
-from rag_assets.evaluation.tuning.choice import LEAST_QUESTIONS, not_worse, pareto, recommend, split
+from rag_assets.evaluation.tuning.choice import LEAST_QUESTIONS, as_good, not_worse, pareto, recommend, split
 from rag_assets.evaluation.tuning.results import Point, Timing, Variant
 from rag_assets.evaluation.tuning.snippet import toml_snippet
 from rag_assets.evaluation.tuning.variants import all_efs, distinct, fusions, rerankings, widths
@@ -37,7 +37,7 @@ def measured(specification: dict[Variant, tuple[list[float], float]]) -> tuple[l
 def chosen(specification: dict[Variant, tuple[list[float], float]]) -> Variant:
     points, values = measured(specification)
     present = next(point for point in points if point.variant == PRESENT)
-    return recommend(points, present, values, tolerance=0.02)[0].variant
+    return recommend(points, present, values, margin=0.02)[0].variant
 
 
 def wave(mean: float, swing: float = 0.2) -> list[float]:
@@ -71,12 +71,22 @@ def test_the_pareto_front_leaves_out_what_is_slower_and_no_better() -> None:
 
 def test_the_quickest_within_noise_of_the_best_is_recommended() -> None:
     best, quick, bad = variant(0.1), variant(0.2), variant(0.3)
-    noise = [value + (0.05 if number % 3 else -0.101) for number, value in enumerate(wave(0.7))]
+    noise = [value + (0.02 if number % 3 else -0.041) for number, value in enumerate(wave(0.7))]
     specification = {PRESENT: (wave(0.5), 50), best: (wave(0.7), 40), quick: (noise, 20), bad: (wave(0.4), 5)}
     assert chosen(specification) == quick
 
 
-def test_a_loss_within_noise_that_is_too_large_to_like_is_not_taken() -> None:
+def test_what_may_lose_much_is_not_as_good_however_little_is_shown() -> None:
+    best, risky = variant(0.1), variant(0.2)
+    swinging = [value + (0.2 if number % 2 else -0.21) for number, value in enumerate(wave(0.7))]
+    difference = paired_difference(dict(zip(NAMES, swinging, strict=True)), dict(zip(NAMES, wave(0.7), strict=True)))
+    assert not_worse(difference, 0.02)
+    assert not as_good(difference, 0.02)
+    assert as_good(difference, 0.2)
+    assert chosen({PRESENT: (wave(0.5), 50), best: (wave(0.7), 40), risky: (swinging, 2)}) == best
+
+
+def test_a_loss_within_noise_that_is_too_large_to_like_is_not_confirmed() -> None:
     swinging = [value + (0.5 if number % 2 else -0.56) for number, value in enumerate(wave(0.7))]
     difference = paired_difference(dict(zip(NAMES, swinging, strict=True)), dict(zip(NAMES, wave(0.7), strict=True)))
     assert difference.high is not None
