@@ -5,99 +5,99 @@ quote's characters are among the first so many characters that the ranking bring
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 
-from rag_assets.evaluation.questions import Label
+from rag_assets.evaluation.questions import Label, is_unspaced
 from rag_assets.models import Hit
 
 CONTEXT_CHARACTERS = 4000
 """About 900 tokens of English."""
 
+CONTEXT_EVIDENCE = "context_evidence_recall"
+"""The name of this metric among the scores."""
+
 Span = tuple[int, int]
-
-_WORD = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
-    "|[^\\W_\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
-)
-"""A word; a character of a script without spaces."""
-
-
-def quote_spans(quote: str, text: str) -> list[Span]:
-    """Where a quote stands in a document: as it is, else by its words alone, whatever stands between them and in any case."""
-    if quote.strip() and quote in text:
-        return [(match.start(), match.end()) for match in re.finditer(re.escape(quote), text)]
-    wanted = [_folded(match.group()) for match in _WORD.finditer(quote)]
-    found = [(_folded(match.group()), match.start(), match.end()) for match in _WORD.finditer(text)]
-    if not wanted:
-        return []
-    return [
-        (found[at][1], found[at + len(wanted) - 1][2])
-        for at in range(len(found) - len(wanted) + 1)
-        if found[at][0] == wanted[0] and [word for word, _, _ in found[at : at + len(wanted)]] == wanted
-    ]
 
 
 def evidence_in_context(
     labels: Sequence[Label], texts: Mapping[str, str], hits: Sequence[Hit], characters: int = CONTEXT_CHARACTERS
 ) -> float | None:
-    """Share of the quotes' characters in a context of that many characters, filled by rank.
+    """:func:`context_evidence_recall` of the context of a fixed size that hits give, best first."""
+    return context_evidence_recall(labels, first_characters(hits, characters), texts)
 
-    A character that an earlier hit brought is not paid for again, as it is not given to a model twice; the last hit is cut
-    where the context is full. Of a quote that stands in its document several times, the place seen best counts.
+
+def first_characters(hits: Sequence[Hit], characters: int) -> dict[str, list[Span]]:
+    """The context of a fixed size that hits give, best first: spans of the text by document.
+
+    Characters that several chunks share count once; the last chunk is cut, so that no chunk size is at an advantage. Hits that
+    don't say where they stand in their document are passed over.
+    """
+    spans: dict[str, list[Span]] = {}
+    left = characters
+    for hit in sorted(hits, key=lambda hit: hit.rank):
+        start, end = hit.metadata.get("start"), hit.metadata.get("end")
+        if start is None or end is None:
+            continue
+        known = spans.setdefault(hit.document, [])
+        for gap_start, gap_end in _uncovered((start, end), known):
+            taken = min(left, gap_end - gap_start)
+            left -= taken
+            if taken:
+                known.append((gap_start, gap_start + taken))
+    return spans
+
+
+def _uncovered(place: Span, spans: Sequence[Span]) -> list[Span]:
+    """The parts of a place that lie in none of the spans."""
+    parts, reached = [], place[0]
+    for start, end in sorted(spans):
+        if reached < min(start, place[1]):
+            parts.append((reached, min(start, place[1])))
+        reached = max(reached, end)
+    if reached < place[1]:
+        parts.append((reached, place[1]))
+    return parts
+
+
+def locate_quote(quote: str, text: str) -> list[Span]:
+    """Every place (start, end) where ``quote`` stands in ``text``, its words whole: character by character, else its words
+    with anything but words between them, case apart."""
+    words = re.findall(r"[^\W_]+", quote)
+    before = r"(?<![^\W_])" if quote[:1].isalnum() and not is_unspaced(quote[0]) else ""
+    after = r"(?![^\W_])" if quote[-1:].isalnum() and not is_unspaced(quote[-1]) else ""
+    for pattern in (re.escape(quote), r"[\W_]+".join(map(re.escape, words))):
+        found = re.finditer(before + pattern + after, text, re.IGNORECASE) if pattern else ()
+        if places := [(match.start(), match.end()) for match in found]:
+            return places
+    return []
+
+
+def context_evidence_recall(
+    labels: Sequence[Label], context: Mapping[str, Sequence[Span]], texts: Mapping[str, str]
+) -> float | None:
+    """Share of the labels' quoted characters that a context holds; of a quote that stands in several places, in the best one.
+
+    As the recall of Smith and Troynikov, "Evaluating Chunking Strategies for Retrieval" (Chroma 2024), for a context of fixed
+    size: it is what an answer can rest on, however the documents are cut.
 
     Args:
-        labels: of one question; those without a quote, or of no grade, are left out.
-        texts: the text of every labelled document.
-        hits: chunks, best first by ``rank``, whose metadata say where in the document they ``start`` and ``end``.
-        characters: size of the context.
+        labels: quotes are looked for in the document's text; one that is not there counts for nothing.
+        context: by document, the spans of its text that are given to a generator.
+        texts: by document, its text.
 
     Returns:
-        None if no label has a quote that is found in its document's text.
+        0 … 1; None if no relevant label has a quote that its document holds.
     """
-    seen = _context(hits, characters)
-    total = covered = 0
+    wanted = held = 0
     for document, quote in {(label.document, label.quote) for label in labels if label.quote and label.grade > 0}:
-        places = quote_spans(quote, texts.get(document, ""))
+        places = locate_quote(quote or "", texts.get(document, ""))
         if places:
-            spans = seen.get(document, [])
-            _, best, length = max((_overlap(place, spans) / (place[1] - place[0]), _overlap(place, spans), place[1] - place[0])
-                                  for place in places)  # fmt: skip
-            covered, total = covered + best, total + length
-    return covered / total if total else None
+            best = max(places, key=lambda place: _held(place, context.get(document, ())) / (place[1] - place[0]))
+            wanted += best[1] - best[0]
+            held += _held(best, context.get(document, ()))
+    return held / wanted if wanted else None
 
 
-def _context(hits: Sequence[Hit], characters: int) -> dict[str, list[Span]]:
-    """Disjoint spans by document that fill the context."""
-    seen: dict[str, list[Span]] = {}
-    for hit in sorted(hits, key=lambda hit: hit.rank):
-        spans = seen.setdefault(hit.document, [])
-        for start, end in _without((int(hit.metadata["start"]), int(hit.metadata["end"])), spans):
-            taken = min(end - start, characters)
-            if taken:
-                spans.append((start, start + taken))
-                characters -= taken
-        if not characters:
-            break
-    return seen
-
-
-def _without(span: Span, spans: Sequence[Span]) -> list[Span]:
-    """What is left of a span without others, in order."""
-    start, end = span
-    left = []
-    for other_start, other_end in sorted(spans):
-        if start < other_start < end:
-            left.append((start, other_start))
-        if other_start < end and start < other_end:
-            start = max(start, other_end)
-    return [*left, (start, end)] if start < end else left
-
-
-def _overlap(span: Span, spans: Sequence[Span]) -> int:
-    """Characters of ``span`` in disjoint ``spans``."""
-    return sum(max(0, min(span[1], end) - max(span[0], start)) for start, end in spans)
-
-
-def _folded(word: str) -> str:
-    return unicodedata.normalize("NFKC", word).casefold()
+def _held(place: Span, spans: Sequence[Span]) -> int:
+    """Characters of a place that lie in one of the spans."""
+    return place[1] - place[0] - sum(end - start for start, end in _uncovered(place, spans))

@@ -14,6 +14,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation import gates
 from rag_assets.evaluation.answers import score_answer
+from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE, evidence_in_context
 from rag_assets.evaluation.judging import Given, judge_answers
 from rag_assets.evaluation.provenance import corpus_texts, describe
 from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
@@ -26,14 +27,7 @@ from rag_assets.evaluation.results import (
     score_slices,
     summarise_latency,
 )
-from rag_assets.evaluation.retrieval_metrics import (
-    CONTEXT_CHARACTERS,
-    CONTEXT_EVIDENCE,
-    context_evidence_recall,
-    first_characters,
-    score_question,
-    unmeasured_scores,
-)
+from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_scores
 from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
@@ -143,10 +137,7 @@ def _context_evidence(
     """Evidence recall of the first 4,000 characters; None (unmeasured) without texts. Nothing where no label has a quote."""
     if not any(label.quote and label.grade > 0 for label in question.relevant):
         return {}
-    if texts is None:
-        return {CONTEXT_EVIDENCE: None}
-    context = first_characters(hits, CONTEXT_CHARACTERS)
-    return {CONTEXT_EVIDENCE: context_evidence_recall(question.relevant, context, texts)}
+    return {CONTEXT_EVIDENCE: None if texts is None else evidence_in_context(question.relevant, texts, hits)}
 
 
 def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:

@@ -55,7 +55,7 @@ def test_the_jobs_bring_an_index_up_and_make_it_live(dagster: Dagster, source: P
     result = dagster.publish()
     assert result.success
     assert failed_checks(result) == set()
-    assert len(result.get_asset_check_evaluations()) == 11
+    assert len(result.get_asset_check_evaluations()) == 13
     assert live_rows(dagster.runtime) == wanted_rows(dagster.runtime, source)
     for name in SHARD_ASSETS:
         assert materialized(dagster, name) == {"default|00", "default|01", "default|02"}
@@ -176,7 +176,7 @@ def test_a_failed_structural_check_stops_before_anything_is_asked(dagster: Dagst
     query(dagster.runtime, "DELETE FROM index_entry WHERE chunk_id = (SELECT min(chunk_id) FROM index_entry)")
     result = dagster.publish()
     assert not result.success
-    assert failed_checks(result) == {"complete"}
+    assert failed_checks(result) == {"complete", "lexical"}
     assert materializations(result).keys() == {"hnsw_index"}
     assert dagster.runtime.live("default") is None
 

@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import Label, Question
 from rag_assets.evaluation.retrieval_metrics import (
-    context_evidence_recall,
     evidence_recall_at_k,
-    first_characters,
     hit_rate_at_k,
-    locate_quote,
     mrr_at_k,
     ndcg_at_k,
     precision_at_k,
@@ -22,7 +19,6 @@ from rag_assets.evaluation.retrieval_metrics import (
     score_question,
     unmeasured_scores,
 )
-from rag_assets.models import Hit
 
 from .fixtures import hit
 
@@ -126,50 +122,3 @@ def test_unmeasured_questions_have_the_same_keys_and_no_values() -> None:
 def test_a_question_without_relevant_documents_is_refused() -> None:
     with pytest.raises(RagAssetsError, match="'u' names no relevant document"):
         score_question(Question("u", "?", relevant=(Label("a", None, 0.0),)), [hit(1, "a")])
-
-
-def placed(rank: int, document: str, start: int, end: int) -> Hit:
-    return Hit(rank, document, f"{document}{start}", "x" * (end - start), {}, {"start": start, "end": end})
-
-
-def test_a_context_counts_shared_characters_once_and_cuts_its_last_chunk() -> None:
-    hits = [placed(1, "a", 50, 100), placed(3, "b", 0, 100), placed(2, "a", 30, 120)]
-    # 50 of the first, 20 + 20 around it, and of 110 there are 20 left.
-    assert first_characters(hits, 110) == {"a": [(50, 100), (30, 50), (100, 120)], "b": [(0, 20)]}
-    assert first_characters([hit(1, "a")], 110) == {}
-
-
-def test_context_evidence_recall_is_the_share_of_quoted_characters() -> None:
-    texts = {"a": "012-3456-789 " * 3, "b": "The quick *brown* fox."}
-    labels = [Label("a", "3456"), Label("b", "the Quick brown fox"), Label("a", None), Label("a", "not there")]
-    # "3456" stands three times: the best of them counts. Of the fox's 21 characters, emphasis included, 11 are held.
-    assert context_evidence_recall(labels, {"a": [(18, 20), (0, 6)], "b": [(0, 11)]}, texts) == pytest.approx(13 / 25)
-    assert context_evidence_recall(labels, {}, texts) == 0
-    assert context_evidence_recall(labels[2:], {"a": [(0, 30)]}, texts) is None
-    assert context_evidence_recall([Label("a", "3456", 0.0)], {"a": [(0, 30)]}, texts) is None
-
-
-@pytest.mark.parametrize(
-    ("quote", "text", "places"),
-    [
-        ("two words", "two words, Two\tWords, two words", [(0, 9), (22, 31)]),
-        ("Two  words", "of two\n\nwords", [(3, 13)]),
-        ("308", "1308 and 3080", []),
-        ("308", "1308, 308", [(6, 9)]),
-        ("", "anything", []),
-        ("...", "a...b", [(1, 4)]),
-        ("数据库", "向量数据库保存", [(2, 5)]),
-    ],
-)
-def test_quotes_are_located_word_for_word_else_by_their_words(
-    quote: str, text: str, places: list[tuple[int, int]]
-) -> None:
-    assert locate_quote(quote, text) == places
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 30)), max_size=8), st.integers(0, 80))
-def test_a_context_is_the_first_characters_nobody_had_before(chunks: list[tuple[int, int]], size: int) -> None:
-    hits = [placed(rank, "a", start, start + length) for rank, (start, length) in enumerate(chunks, start=1)]
-    in_order = list(dict.fromkeys(place for start, length in chunks for place in range(start, start + length)))
-    spans = first_characters(hits, size).get("a", [])
-    assert sorted(place for start, end in spans for place in range(start, end)) == sorted(in_order[:size])
