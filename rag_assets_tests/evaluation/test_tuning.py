@@ -73,7 +73,7 @@ def test_a_tuning_measures_recommends_and_changes_nothing(tuned: WarmRuntime) ->
     modes = {point.variant.retrieval.mode for point in found.points}
     reranked = [point for point in found.points if point.variant.retrieval.rerank == "late-interaction"]
     assert modes == {"dense", "lexical", "hybrid"}
-    assert {point.variant.retrieval.rerank_depth for point in reranked} == {20, 50}
+    assert {point.variant.retrieval.rerank_depth for point in reranked} >= {20, 50}
     assert len({point.variant.pipeline for point in found.points}) >= 8
     assert all(point.timing.n == QUESTIONS // 2 and point.timing.p95 >= point.timing.p50 for point in found.points)
     assert found.present in found.points

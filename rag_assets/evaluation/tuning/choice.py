@@ -10,8 +10,8 @@ from rag_assets.evaluation.tuning.results import Point
 
 LEAST_QUESTIONS = 30
 """With fewer nearly every setting is "within noise" of every other, and the quickest would win whatever it finds."""
-WORTH_IT = 0.1
-"""Share of the present p95 that a change must save, unless it finds more: less is the noise of timing."""
+WORTH_IT = 0.2
+"""Share of the present p50 and p95 that a change must save, unless it finds more: less is the noise of timing."""
 
 
 def split(questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
@@ -81,11 +81,11 @@ def recommend(
     # A single question has no interval, so that not even the best is as good as itself.
     quickest = min(good, key=lambda point: point.timing.p95, default=best)
     if any(point.variant == present.variant for point in good):
-        saved = present.timing.p95 - quickest.timing.p95
-        if saved < WORTH_IT * present.timing.p95:
+        kept = max(quickest.timing.p95 / present.timing.p95, quickest.timing.p50 / present.timing.p50)
+        if kept > 1 - WORTH_IT:
             return present, (
                 f"The present settings are as good as the best found ({best.variant.label}; at most {margin:g} nDCG@10 "
-                f"less, with 95 % confidence), and none of the others that are saves {WORTH_IT:.0%} of their p95."
+                f"less, with 95 % confidence), and none of the others that are saves {WORTH_IT:.0%} of their p50 and p95."
             )
         return quickest, (
             f"As good as the best found ({best.variant.label}; at most {margin:g} nDCG@10 less, with 95 % confidence), at "

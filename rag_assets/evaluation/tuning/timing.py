@@ -4,6 +4,7 @@ Taking turns spreads whatever else the machine does over all pipelines alike.
 """
 
 import copy
+import random
 from collections.abc import Sequence
 
 from rag_assets.database.generations import Generation
@@ -55,8 +56,7 @@ def time_searches(
         # Whoever searches for a question first finds its pages and posting lists cold: that is nobody who is timed.
         searching(runtime, generation, question, variants[0])
         # And nobody always comes after the same one, such as a reranker that has emptied the processor's caches.
-        for turn in range(len(variants)):
-            place = (turn + number) % len(variants)
+        for place in random.Random(number).sample(range(len(variants)), len(variants)):
             variant = variants[place]
             found = searching(runtime, generation, question, variant)
             times[place].append(found.milliseconds["search"])
