@@ -88,7 +88,8 @@ class Drafter:
         and measured again.
         """
         trimmed = [(cut, *self.layout.trimmed(cut.start, cut.end)) for cut in cuts]
-        spans = [(cut, start, end) for cut, start, end in trimmed if start < end]
+        # Indentation alone is no chunk, nor is it one with what it repeats of the chunk before.
+        spans = [(cut, start, end) for cut, start, end in trimmed if self.layout.text[cut.own : cut.end].strip()]
         if not spans:
             return []
         contexts = self._context_lines([(start, end) for _, start, end in spans])

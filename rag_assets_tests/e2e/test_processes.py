@@ -25,11 +25,19 @@ def command(installation: CommandLine) -> CommandLine:
     return installation
 
 
+def _command_of(process: psutil.Process) -> str:
+    """Its command line; empty for one that is about to start another program, or has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def _wait_until_it_parses(process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + _PATIENCE
     top = psutil.Process(process.pid)
     while time.monotonic() < deadline:
-        if any("documents.worker" in " ".join(child.cmdline()) for child in top.children()):
+        if any("documents.worker" in _command_of(child) for child in top.children()):
             return
         assert process.poll() is None, "the sync ended before it parsed anything"
         time.sleep(0.05)
