@@ -117,7 +117,7 @@ class RetrievalSettings(Section):
     """``convex``: weighted sum of min-max-normalised scores; ``rrf``: reciprocal rank fusion."""
     dense_weight: float = Field(0.5, ge=0, le=1)
     """Weight of the dense side in the convex combination; the lexical side has the rest."""
-    candidates: int = Field(100, ge=1, le=1000)
+    candidates: int = Field(50, ge=1, le=1000)
     """Passages each side contributes."""
     rerank: str = "none"
     """``late-interaction`` (needs no further weights), ``cross-encoder:NAME``, ``litellm:NAME``, or ``none``."""
