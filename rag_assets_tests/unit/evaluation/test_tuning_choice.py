@@ -135,7 +135,8 @@ def test_variants_that_differ_in_weights_only_are_one_pipeline() -> None:
     assert variant(0.1).pipeline == variant(0.9).pipeline == variant(0.1, fusion="rrf").pipeline
     assert len({v.pipeline for v in (PRESENT, variant(0.5, candidates=200), variant(0.5, mode="dense"))}) == 3
     # ef_search below the candidates has no effect.
-    assert Variant(PRESENT.retrieval, 40).pipeline == PRESENT.pipeline
+    many = RetrievalSettings(candidates=100)
+    assert Variant(many, 40).pipeline == Variant(many, 100).pipeline != Variant(many, 200).pipeline
 
 
 def test_the_snippet_is_settings_that_can_be_read_and_say_the_same() -> None:
