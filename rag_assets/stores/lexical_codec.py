@@ -53,9 +53,14 @@ def encode_ids(chunk_ids: Sequence[str]) -> npt.NDArray[np.void]:
     return np.frombuffer(bytes.fromhex("".join(chunk_ids)), dtype="V16")
 
 
+def known(chunk_ids: Sequence[str]) -> list[str]:
+    """Those that are chunk ids: a row that somebody made by hand is in no segment."""
+    return [chunk_id for chunk_id in chunk_ids if _CHUNK_ID.fullmatch(chunk_id)]
+
+
 def encode_known(chunk_ids: Sequence[str]) -> npt.NDArray[np.void]:
-    """As :func:`encode_ids`, without what is no chunk id: a row that somebody made by hand is in no segment."""
-    return encode_ids([chunk_id for chunk_id in chunk_ids if _CHUNK_ID.fullmatch(chunk_id)])
+    """As :func:`encode_ids`, of the :func:`known` ones."""
+    return encode_ids(known(chunk_ids))
 
 
 def decode_ids(packed: npt.NDArray[np.void]) -> list[str]:

@@ -89,11 +89,14 @@ class Rows:
 
     def scores_of(self, scores: "Floats", chunk_ids: Sequence[str]) -> dict[str, float]:
         """The scores of rows named by id; an id that is in no row is left out. Deleted rows score 0."""
+        known = codec.known(chunk_ids)
+        if not known:
+            return {}
         halves, order = self._sorted
-        wanted = codec.first_halves(codec.encode_ids(chunk_ids))
+        wanted = codec.first_halves(codec.encode_ids(known))
         begin, end = np.searchsorted(halves, wanted, "left").tolist(), np.searchsorted(halves, wanted, "right").tolist()
         # A chunk that was taken away and came back has a deleted row beside its own.
-        places = zip(chunk_ids, begin, end, strict=True)
+        places = zip(known, begin, end, strict=True)
         return {item: float(scores[order[first:last]].max()) for item, first, last in places if first < last}
 
     def norms(self, k1: float, b: float) -> Floats:

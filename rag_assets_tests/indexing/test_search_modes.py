@@ -9,7 +9,7 @@ from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.fusion import normalised, ranked
 from rag_assets.retrieval.search import SearchResult, search
 from rag_assets.settings import RetrievalSettings
-from rag_assets_tests.driving import WarmRuntime, corpus, run, write
+from rag_assets_tests.driving import WarmRuntime, corpus, query, run, write
 from rag_assets_tests.unit.retrieval import rerank_server
 
 
@@ -67,6 +67,16 @@ def test_what_one_side_finds_is_fused_with_its_true_score_of_the_other(filled: W
         {item: wanted[item] for item in ranked(wanted)[:6]}, abs=1e-5
     )
     assert all(hit.scores["bm25"] == pytest.approx(bm25.get(hit.chunk_id, 0.0), abs=1e-5) for hit in found)
+
+
+def test_a_row_made_by_hand_is_found_and_stops_no_search(filled: WarmRuntime) -> None:
+    query(
+        filled,
+        "INSERT INTO index_entry SELECT generation_id, 'stray', doc_id, text_hash, text, payload, embedding"
+        " FROM index_entry WHERE payload ->> 'document' = 'rare.md'",
+    )
+    hits = search(filled, "The zyxwomat hums", k=5, retrieval=mode("hybrid")).hits
+    assert "stray" in [hit.chunk_id for hit in hits]
 
 
 def test_hybrid_with_all_the_weight_on_one_side_is_that_side(filled: WarmRuntime) -> None:
