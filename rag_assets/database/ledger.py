@@ -124,10 +124,14 @@ def spend_lease(connection: Connection, lease: ShardLease) -> ShardLease:
     return replace(lease, version=row[0])
 
 
-def writes(connection: Connection, collection: str) -> int:
-    """How often the shards of a collection have been written: it grows while runs are at work."""
+def writes(connection: Connection, collection: str, shards: int, among: Sequence[int]) -> int:
+    """How often some of a collection's shards have been written: it grows while runs are at work on them.
+
+    Runs under another number of shards count whichever shard they write: it may hold the same documents.
+    """
     row = connection.execute(
-        "SELECT coalesce(sum(version), 0) FROM shard WHERE collection = %s", (collection,)
+        "SELECT coalesce(sum(version), 0) FROM shard WHERE collection = %s AND (shards <> %s OR shard = ANY(%s))",
+        (collection, shards, list(among)),
     ).fetchone()
     assert row is not None
     return int(row[0])

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from rag_assets.database import ledger
@@ -186,7 +187,7 @@ def _run_shards(
             if not lost:
                 return
             if attempt + 1 < ATTEMPTS:
-                _persistently(runtime, lambda: _wait_for_writers(runtime, collection))
+                _persistently(runtime, partial(_wait_for_writers, runtime, collection, lost))
                 runtime.plans[collection] = _persistently(
                     runtime,
                     lambda: make_plan(runtime, collection, verify=verify, allow_mass_delete=allow_mass_delete),
@@ -201,12 +202,12 @@ def _run_shards(
     )
 
 
-def _wait_for_writers(runtime: Runtime, collection: str) -> None:
-    """Return when no run writes the collection, or one has for too long; nobody's next transaction is in the way of it."""
+def _wait_for_writers(runtime: Runtime, collection: str, lost: Sequence[int]) -> None:
+    """Return when no run writes these shards, or one has for too long; nobody's next transaction is in the way of it."""
     seen: int | None = None
     for _ in range(QUIET_ATTEMPTS):
         with runtime.database.transaction() as connection:
-            writes = ledger.writes(connection, collection)
+            writes = ledger.writes(connection, collection, runtime.settings.sync.shards, lost)
         if writes == seen:
             return
         seen = writes

@@ -53,6 +53,20 @@ def test_a_lease_is_spent_once(database: Database) -> None:
     assert known(database) == {"a.md", "b.md"}
 
 
+def test_writes_grow_with_the_shards_asked_about_and_with_any_shard_of_another_number(database: Database) -> None:
+    def writes(*shards: int) -> int:
+        with database.transaction() as connection:
+            return ledger.writes(connection, "c", SHARDS, shards)
+
+    write(database, lease(database, 0), "a.md")
+    write(database, lease(database, 0), "b.md")
+    write(database, lease(database, 1), "c.md")
+    assert (writes(0), writes(1), writes(2), writes(0, 1)) == (2, 1, 0, 3)
+    with database.transaction() as connection:
+        ledger.spend_lease(connection, ledger.take_lease(connection, "c", 2 * SHARDS, 3))
+    assert (writes(0), writes(2)) == (3, 1)
+
+
 def test_shards_do_not_fence_each_other(database: Database) -> None:
     first, second = lease(database, 0), lease(database, 1)
     write(database, first, "a.md")
