@@ -10,6 +10,7 @@ import dagster as dg
 from rag_assets.defs.metadata import stage_metadata, table
 from rag_assets.defs.partitions import COLLECTION, collection_partitions
 from rag_assets.evaluation import publishing
+from rag_assets.evaluation.checks import ANSWERS, QUALITY, STRUCTURAL, combined
 from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import hnsw_index
@@ -20,28 +21,12 @@ from rag_assets.settings import Settings
 GROUP = "index"
 INDEX_JOB = "publish_index"
 INDEX_ASSETS = ("hnsw_index", "retrieval_evaluation", "answer_evaluation", "live_index", "evaluation_report")
-STRUCTURAL = {
-    "not_empty": "The index holds at least one chunk.",
-    "complete": "Every chunk the ledger plans has its row, of the current version.",
-    "nothing_extra": "No row is there that no chunk asks for.",
-    "contents": "Every row has its chunk's text and its text's vector.",
-    "reachable": "A search for a row's own vector finds it through the index.",
-    "lexical": "The posting lists of every chunk are what its text gives.",
-    "nothing_truncated": "No chunk has more tokens than the model reads.",
-}
-QUALITY = {
-    "ann_recall_mean": "recall@10 of the HNSW index against exact search, mean over queries, meets its floor.",
-    "ann_recall_p05": "The same for the worst 5 % of queries: a mean hides its tail.",
-    "search_p95": "95 % of searches, embedding of the question included, stay within the budget.",
-    "questions_measured": "At most 5 % of the golden questions could not be measured.",
-    "not_worse": "nDCG@10 is not below the live generation's by more than allowed, beyond noise.",
-}
 
 
 def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The five assets of a collection's index."""
     partitions = collection_partitions(settings)
-    gate_version = fingerprint(settings.gates.model_dump(mode="json"))
+    gate_version = fingerprint({name: settings.gates_of(name).model_dump(mode="json") for name in settings.collections})
     all_shards = dg.AssetDep(
         "index_entries",
         partition_mapping=dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=COLLECTION),
@@ -96,6 +81,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=fingerprint(
             [part.model_dump(mode="json") for part in (settings.answers, settings.evaluation, settings.judge)]
         ),
+        check_specs=_specs("answer_evaluation", ANSWERS, partitions),
         description="The answers the configured model gives from the target generation, against the golden ones.",
     )
     def answer_evaluation_asset(
@@ -103,7 +89,9 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         result = publishing.answer_target(runtime, context.partition_key)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(publishing.scores_hash(result)), metadata=_scores(result)
+            data_version=dg.DataVersion(publishing.scores_hash(result)),
+            metadata=_scores(result),
+            check_results=_results(ANSWERS, result.checks),
         )
 
     @dg.asset(
@@ -166,14 +154,16 @@ def _specs(asset: str, checks: Mapping[str, str], partitions: dg.PartitionsDefin
 
 def _results(names: Iterable[str], checks: Iterable[Check]) -> list[dg.AssetCheckResult]:
     """One result per declared check; one that did not apply this time passes and says so."""
-    found: dict[str, Check] = {check.name: check for check in checks}
+    found: dict[str, Check] = {check.name: check for check in combined(list(checks))}
     results = []
     for name in names:
         check = found.get(name)
         if check is None:
             results.append(
                 dg.AssetCheckResult(
-                    passed=True, check_name=name, description="Does not apply: nothing to compare with."
+                    passed=True,
+                    check_name=name,
+                    description="Does not apply: there is no threshold for it, or nothing to compare with.",
                 )
             )
             continue

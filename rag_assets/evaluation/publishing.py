@@ -5,6 +5,7 @@ from pathlib import Path
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
+from rag_assets.evaluation.checks import structural_checks, threshold_checks
 from rag_assets.evaluation.report import write_report
 from rag_assets.evaluation.results import Check, EvaluationResult, to_json
 from rag_assets.fingerprint import fingerprint
@@ -19,7 +20,7 @@ from rag_assets.runtime import Runtime
 def check_target(runtime: Runtime, collection: str) -> list[Check]:
     """Is the target generation complete and sound? One that is not is refused, with the reason."""
     generation = existing_target(runtime, collection)
-    checks = gates.structural_checks(inspect(runtime, generation))
+    checks = structural_checks(inspect(runtime, generation))
     failed = [check.text for check in checks if check.passed is False]
     if failed:
         promotion.refuse(runtime, generation, " ".join(failed))
@@ -35,24 +36,29 @@ def evaluate_target(runtime: Runtime, collection: str) -> EvaluationResult:
     result = runner.evaluate_retrieval(runtime, generation, questions, command=command)
     result = gates.judge(runtime, generation, result)
     run_id = store.save(runtime, generation, result, judged_beside=live.id if live else None)
-    if result.verdict == "pass":
-        promotion.ready(runtime, generation)
-    else:
-        promotion.refuse(runtime, generation, " ".join(result.reasons))
-        path = write_report(result, report_folder(runtime, generation, run_id))
-        store.save(runtime, generation, result, run_id=run_id, report=path)
-    return result
+    return _settle(runtime, generation, run_id, result)
 
 
 def answer_target(runtime: Runtime, collection: str) -> EvaluationResult:
-    """Add answers to the target's evaluation; without golden questions there is nothing to answer."""
+    """Add answers to the target's evaluation and judge it again; without golden questions there is nothing to answer."""
     generation = existing_target(runtime, collection)
     run_id, result = store.latest(runtime, generation)
     questions = runtime.settings.collection(collection).questions
     if questions is None:
         return result
     result = runner.evaluate_answers(runtime, generation, questions, result)
+    return _settle(runtime, generation, run_id, gates.judge(runtime, generation, result, run_id=run_id))
+
+
+def _settle(runtime: Runtime, generation: Generation, run_id: int, result: EvaluationResult) -> EvaluationResult:
+    """Keep a judged evaluation, and note what it means for its generation."""
     store.save(runtime, generation, result, run_id=run_id)
+    if result.verdict == "pass":
+        promotion.ready(runtime, generation)
+    else:
+        promotion.refuse(runtime, generation, " ".join(result.reasons))
+        path = write_report(result, report_folder(runtime, generation, run_id))
+        store.save(runtime, generation, result, run_id=run_id, report=path)
     return result
 
 
@@ -76,8 +82,13 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
             f"{generation.name} was judged beside another index than {live.name if live else 'none'}, which is live now. "
             "Materialize `retrieval_evaluation` again."
         )
-    failed = [check.text for check in gates.structural_checks(inspect(runtime, generation)) if check.passed is False]
+    failed = [check.text for check in structural_checks(inspect(runtime, generation)) if check.passed is False]
     failed += [check.text for check in result.checks if check.passed is not True]
+    # A floor of what was never measured, because a step was left out, is not met either.
+    gate = runtime.settings.gates_of(collection)
+    failed += [
+        c.text for c in threshold_checks(result, gate, finished=True) if c.passed is not True and c not in result.checks
+    ]
     if failed:
         promotion.refuse(runtime, generation, " ".join(failed))
         raise GateRefused(f"{generation.name} did not pass: {' '.join(failed)}")

@@ -109,7 +109,10 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         "result": result,
         "headline": _headline(result),
         "cards": [*(_score_card(result, name, label) for name, label in _CARDS), _speed_card(result)],
-        "by_k": _by_k(result.retrieval),
+        "by_k": [
+            ("documents", _by_k({name: score for name, score in result.retrieval.items() if not _of_chunks(name)})),
+            ("passages", _by_k({name: score for name, score in result.retrieval.items() if _of_chunks(name)})),
+        ],
         "answer_rows": [
             (metric_name(name), result.answers[name], differences.get(name))
             for name in sorted(result.answers, key=display_order)
@@ -198,6 +201,10 @@ def _judge_lines(result: EvaluationResult) -> Iterator[str]:
             f"{metric_name(name)} {judge.spread[name]:.3f}" for name in sorted(judge.spread, key=display_order)
         )
         yield f"Each was judged {judge.repeats} times; the judgements of one question lie apart by, on average: {apart}."
+
+
+def _of_chunks(metric: str) -> bool:
+    return metric.startswith("evidence_")
 
 
 def _by_k(scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ LATENCY_LIMITS: Mapping[str, tuple[float, float, float, float]] = {
 }
 """Seconds: under the first is excellent, then up to each next one good, acceptable, poor; beyond the last, critical."""
 
+UNFILTERED = "none"
 _DIGITS = 6
 """Decimal places in JSON: below this, floating point differs between processors."""
 
@@ -61,6 +62,8 @@ class QuestionResult:
     id: str
     question: str
     kind: str | None = None
+    filter: Mapping[str, Any] | None = None
+    """What the search was restricted to."""
     relevant: tuple[Label, ...] = ()
     """What was expected: valid labels only."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
@@ -184,7 +187,7 @@ class EvaluationResult:
     retrieval: Mapping[str, Score]
     answers: Mapping[str, Score] = field(default_factory=dict)
     by_slice: Mapping[str, Mapping[str, Mapping[str, Score]]] = field(default_factory=dict)
-    """Slice name (``file type``, ``kind``) → slice value → metric → score."""
+    """Slice name (``file type``, ``kind``, ``filter``) → slice value → metric → score."""
     latency: Mapping[str, LatencySummary] = field(default_factory=dict)
     ann_recall: AnnRecall | None = None
     checks: tuple[Check, ...] = ()
@@ -224,10 +227,16 @@ def file_type(result: QuestionResult) -> str:
     return "several" if len(types) > 1 else next(iter(types), "none")
 
 
+def filtered_by(result: QuestionResult) -> str:
+    """The fields a question's search was filtered by, or ``none``."""
+    return " and ".join(sorted(result.filter)) if result.filter else UNFILTERED
+
+
 def score_slices(
     results: Sequence[QuestionResult], *, seed: int = DEFAULT_SEED
 ) -> dict[str, dict[str, dict[str, Score]]]:
-    """Retrieval and answer scores by file type and by kind; a question without labels or kind is in no such slice."""
+    """Retrieval and answer scores by file type, kind and filter; a question without labels or kind is in no such slice, and
+    where no question has a filter there is no slice by it."""
     slices: dict[str, dict[str, list[Mapping[str, float | None]]]] = {}
     for result in results:
         row = {**result.scores, **result.answer_scores}
@@ -235,6 +244,9 @@ def score_slices(
             slices.setdefault("file type", {}).setdefault(file_type(result), []).append(row)
         if result.kind is not None:
             slices.setdefault("kind", {}).setdefault(result.kind, []).append(row)
+        slices.setdefault("filter", {}).setdefault(filtered_by(result), []).append(row)
+    if list(slices.get("filter", {})) == [UNFILTERED]:
+        del slices["filter"]
     return {
         name: {value: summarise_metrics(rows, seed=seed) for value, rows in values.items()}
         for name, values in slices.items()

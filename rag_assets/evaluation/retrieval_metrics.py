@@ -1,8 +1,9 @@
 """Retrieval metrics of one question, as trec_eval and BEIR define them. Pure functions.
 
-Relevance is judged per document, so a ranking is a list of distinct documents, each at the rank of its best chunk; the
-cut-off k counts documents. A ranking for k must therefore come from a search deep enough to hold k documents. Only
-``evidence_recall_at_k`` looks at chunks (see also :mod:`evidence`).
+Two levels. Per document: a ranking is a list of distinct documents, each at the rank of its best chunk; the cut-off k counts
+documents, so a ranking for k must come from a search deep enough to hold k of them. Per chunk, where labels have quotes:
+the cut-off counts chunks, a chunk is relevant if it holds a quote whole (``evidence_…``; see also :mod:`evidence`), and
+a quote that several overlapping chunks hold counts once, at the first of them.
 
 ``grades`` maps documents to graded relevance; a document is relevant if its grade is above 0. At least one must be:
 without a relevant document none of these metrics is defined.
@@ -10,6 +11,7 @@ without a relevant document none of these metrics is defined.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import Label, Question, normalise_quote
@@ -53,22 +55,48 @@ def ndcg_at_k(ranked: Sequence[str], grades: Mapping[str, float], k: int) -> flo
     return _dcg([max(grades.get(name, 0.0), 0.0) for name in ranked[:k]]) / _dcg(best[:k])
 
 
-def evidence_recall_at_k(labels: Sequence[Label], hits: Sequence[Hit], k: int) -> float | None:
-    """Share of the labels' quotes found whole in one of the first k chunks, of the label's own document.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where the labels' quotes stand among the chunks of a ranking."""
 
-    A quote cut in two by a chunk border is not found: that is what this metric shows. None if no label has a quote.
-    """
+    first: tuple[int | None, ...]
+    """By quote: the rank of the first chunk of its document that holds it whole; None: none does."""
+    holding: frozenset[int]
+    """Ranks of the chunks that hold a quote."""
+
+    def scores(self, k: int) -> dict[str, float]:
+        """Metrics over the first k chunks.
+
+        ``evidence_recall``: share of the quotes that are held. A quote cut in two by a chunk border is not: that is what it shows.
+        ``evidence_precision``: share of the k places whose chunk holds a quote. ``evidence_mrr``: 1 / rank of the first such
+        chunk. ``evidence_ndcg``: 1 / log2(rank + 1) of each quote's first chunk, as a mean over quotes: the nDCG of a ranking with one
+        relevant item, for each, since in how many chunks they might stand depends on how documents are cut.
+        """
+        ranks = [rank for rank in self.first if rank is not None and rank <= k]
+        return {
+            "evidence_recall": len(ranks) / len(self.first),
+            "evidence_precision": sum(rank <= k for rank in self.holding) / k,
+            "evidence_mrr": 1 / min(ranks) if ranks else 0.0,
+            "evidence_ndcg": sum(1 / math.log2(rank + 1) for rank in ranks) / len(self.first),
+        }
+
+
+def find_evidence(labels: Sequence[Label], hits: Sequence[Hit], depth: int) -> Evidence | None:
+    """Where the labels' quotes stand among the first ``depth`` chunks; None if no relevant label has a quote."""
     quotes = {(label.document, normalise_quote(label.quote)) for label in labels if label.quote and label.grade > 0}
     if not quotes:
         return None
-    first = sorted(hits, key=lambda hit: hit.rank)[:k]
-    texts = [(hit.document, normalise_quote(hit.text)) for hit in first]
-    found = sum(any(document == name and quote in text for name, text in texts) for document, quote in quotes)
-    return found / len(quotes)
+    documents = {document for document, _ in quotes}
+    ranked = enumerate(sorted(hits, key=lambda hit: hit.rank)[:depth], start=1)
+    texts = [(rank, hit.document, normalise_quote(hit.text)) for rank, hit in ranked if hit.document in documents]
+    found = [
+        [rank for rank, name, text in texts if name == document and quote in text] for document, quote in sorted(quotes)
+    ]
+    return Evidence(tuple(min(ranks, default=None) for ranks in found), frozenset(r for ranks in found for r in ranks))
 
 
 def score_question(question: Question, hits: Sequence[Hit], ks: Sequence[int] = DEFAULT_KS) -> dict[str, float | None]:
-    """Every metric at every k, as ``{"ndcg@10": 0.63, …}``; ``evidence_recall@k`` only where a label has a quote.
+    """Every metric at every k, as ``{"ndcg@10": 0.63, …}``; ``evidence_…@k`` only where a label has a quote.
 
     Args:
         question: with valid labels only (see ``resolve_labels``).
@@ -85,6 +113,7 @@ def score_question(question: Question, hits: Sequence[Hit], ks: Sequence[int] = 
             "Pass it to unmeasured_scores, or use it to measure abstention only."
         )
     ranked = ranked_documents(hits)
+    evidence = find_evidence(question.relevant, hits, max(ks))
     scores: dict[str, float | None] = {}
     for k in ks:
         scores[f"recall@{k}"] = recall_at_k(ranked, grades, k)
@@ -92,8 +121,8 @@ def score_question(question: Question, hits: Sequence[Hit], ks: Sequence[int] = 
         scores[f"hit_rate@{k}"] = hit_rate_at_k(ranked, grades, k)
         scores[f"mrr@{k}"] = mrr_at_k(ranked, grades, k)
         scores[f"ndcg@{k}"] = ndcg_at_k(ranked, grades, k)
-        if (evidence := evidence_recall_at_k(question.relevant, hits, k)) is not None:
-            scores[f"evidence_recall@{k}"] = evidence
+        if evidence is not None:
+            scores |= {f"{name}@{k}": value for name, value in evidence.scores(k).items()}
     return scores
 
 
@@ -101,7 +130,7 @@ def unmeasured_scores(question: Question, ks: Sequence[int] = DEFAULT_KS) -> dic
     """The keys ``score_question`` would return, all None: a failed search, or labels that no longer hold."""
     names = ["recall", "precision", "hit_rate", "mrr", "ndcg"]
     if any(label.quote for label in question.relevant):
-        names.append("evidence_recall")
+        names += ["evidence_recall", "evidence_precision", "evidence_mrr", "evidence_ndcg"]
     return {f"{name}@{k}": None for k in ks for name in names}
 
 

@@ -105,7 +105,13 @@ def _search_one(
 ) -> QuestionResult:
     """One question searched and, if ``texts`` (of the labelled documents) is given, scored."""
     measurable = texts is not None
-    base = QuestionResult(id=question.id, question=question.question, kind=question.kind, gold_answer=question.answer)
+    base = QuestionResult(
+        id=question.id,
+        question=question.question,
+        kind=question.kind,
+        filter=question.filter,
+        gold_answer=question.answer,
+    )
     try:
         found = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters_of(question.filter))
     except RagAssetsError as error:
@@ -259,4 +265,4 @@ def evaluate(
     result = evaluate_retrieval(runtime, generation, questions_file, command=command)
     if questions_file is not None:
         result = evaluate_answers(runtime, generation, questions_file, result)
-    return gates.judge(runtime, generation, result)
+    return gates.judge(runtime, generation, result, finished=True)

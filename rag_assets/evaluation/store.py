@@ -80,17 +80,20 @@ def latest_report(runtime: Runtime, collection: str) -> str | None:
     return row[0] if row else None
 
 
-def comparable(runtime: Runtime, generation: Generation, result: EvaluationResult) -> EvaluationResult | None:
+def comparable(
+    runtime: Runtime, generation: Generation, result: EvaluationResult, *, before: int | None = None
+) -> EvaluationResult | None:
     """The evaluation to compare with: the newest of the collection with the same questions that reached a verdict.
 
-    For a generation that is not live that is the live one's; for the live one, its own or its predecessor's last.
+    For a generation that is not live that is the live one's; for the live one, its own or its predecessor's last. Only those
+    with an id below ``before``, if it is given.
     """
     with runtime.database.transaction() as connection:
         row = connection.execute(
             """
             SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
             WHERE e.collection = %s AND e.verdict IN ('pass', 'fail') AND e.result -> 'fingerprint' ->> 'questions' = %s
-              AND g.state = ANY(%s)
+              AND g.state = ANY(%s) AND e.id < coalesce(%s, e.id + 1)
             ORDER BY e.id DESC LIMIT 1
             """,
             (
@@ -98,6 +101,7 @@ def comparable(runtime: Runtime, generation: Generation, result: EvaluationResul
                 result.fingerprint.get("questions"),
                 # Never one that was refused or is being built: it answered nobody.
                 ["live", "retired"] if generation.is_live else ["live"],
+                before,
             ),
         ).fetchone()
     return from_json(row[0]) if row else None

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, Settings
+from rag_assets.settings.sections import GateSettings
+
+THRESHOLDS_FILE = "evals/thresholds.toml"
 
 
 def find_config(start: Path | None = None) -> Path | None:
@@ -64,6 +67,8 @@ def load_settings(
     data["collections"] = {key: _anchored(value, anchor) for key, value in collections.items()}
     if isinstance(data.get("answers"), dict):
         data["answers"] = _anchored(data["answers"], anchor)
+    if config:
+        _add_thresholds(data, anchor)
     settings = _validated(data, config)
     if named_source and remember and remembered != _read_remembered(home):
         _write_remembered(home, remembered)
@@ -75,6 +80,48 @@ def _validated(data: Mapping[str, Any], config: Path | None) -> Settings:
         return Settings(**data)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, config)) from None
+
+
+class _Thresholds(GateSettings):
+    """A thresholds file."""
+
+    collections: dict[str, GateSettings] = Field({})
+
+
+def _add_thresholds(data: dict[str, Any], anchor: Path) -> None:
+    """Lay the thresholds file over ``[gates]``, and what it says of a collection over that."""
+    named = data.get("thresholds")
+    path = anchor / Path(named if isinstance(named, str) else THRESHOLDS_FILE).expanduser()
+    if named is None and not path.is_file():
+        return
+    data["thresholds"] = path
+    try:
+        stated = _Thresholds(**_read_toml(path)).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, path, _Thresholds)) from None
+    of_collections = stated.pop("collections", {})
+    strangers = sorted(of_collections.keys() - data["collections"].keys())
+    if strangers:
+        raise ConfigurationError(
+            f"{path}: there is no collection {', '.join(strangers)} (known: {', '.join(sorted(data['collections']))}). "
+            f"Correct the name, add the collection to {CONFIG_FILE}, or delete its thresholds: they protect nothing."
+        )
+    common = data["gates"] = _laid_over(data.get("gates") or {}, stated)
+    for name, collection in data["collections"].items():
+        if not isinstance(collection, Mapping):
+            continue  # validation names it
+        own = _laid_over(collection.get("gates") or {}, of_collections.get(name, {}))
+        if own:
+            data["collections"][name] = {**collection, "gates": _laid_over(common, own)}
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, the second where they differ; of tables, key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        before = merged.get(key)
+        merged[key] = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _anchored(section: Any, anchor: Path) -> Any:
@@ -122,12 +169,14 @@ def _write_remembered(home: Path, remembered: Mapping[str, str]) -> None:
     temporary.replace(path)
 
 
-def _explain(error: ValidationError, config: Path | None) -> str:
+def _explain(error: ValidationError, config: Path | None, model: type[BaseModel] = Settings) -> str:
     lines = [f"{config or 'The settings'}: {error.error_count()} setting(s) are wrong:"]
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {field}: there is no such setting; known here: {', '.join(_known_fields(problem['loc']))}")
+            lines.append(
+                f"  {field}: there is no such setting; known here: {', '.join(_known_fields(problem['loc'], model))}"
+            )
         elif problem["type"] == "missing":
             lines.append(f"  {field}: is required but not set")
         else:
@@ -135,8 +184,7 @@ def _explain(error: ValidationError, config: Path | None) -> str:
     return "\n".join(lines)
 
 
-def _known_fields(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Settings
+def _known_fields(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is None:

@@ -40,6 +40,8 @@ class CollectionSettings(Section):
     """Overrides the top-level ``[chunking]`` for this collection."""
     retrieval: RetrievalSettings | None = None
     """Overrides the top-level ``[retrieval]`` for this collection."""
+    gates: GateSettings | None = None
+    """The gates of this collection; see ``thresholds``."""
 
 
 class Settings(Section):
@@ -59,6 +61,8 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     judge: JudgeSettings = JudgeSettings()
     gates: GateSettings = GateSettings()
+    thresholds: Path | None = None
+    """File of floors and budgets by collection; None: ``evals/thresholds.toml`` beside the settings file, if there is one."""
     sync: SyncSettings = SyncSettings()
 
     @field_validator("collections")
@@ -91,6 +95,11 @@ class Settings(Section):
         """The retrieval settings in force for one collection."""
         found = self.collections.get(name)
         return (found.retrieval if found else None) or self.retrieval
+
+    def gates_of(self, name: str) -> GateSettings:
+        """The floors and budgets in force for one collection."""
+        found = self.collections.get(name)
+        return (found.gates if found else None) or self.gates
 
     def target(self, name: str | None = None) -> str:
         """The collection a command means when it names none: ``default`` if there is one, else the first configured.

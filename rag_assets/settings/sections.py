@@ -1,7 +1,7 @@
 """The sections of the settings file, each field documented; none knows of the others."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -217,7 +217,11 @@ class JudgeSettings(Section):
 
 
 class GateSettings(Section):
-    """Floors and budgets a generation must meet before it goes live."""
+    """Floors and budgets a generation must meet before it goes live.
+
+    Written in ``evals/thresholds.toml``: what stands at its top holds for every collection, what stands under ``[collections.NAME]``
+    for that one. ``[gates]`` in the settings file is read first.
+    """
 
     ann_recall_mean: float = Field(0.95, ge=0, le=1)
     """recall@10 of the HNSW index against exact search: floor of the mean …"""
@@ -225,8 +229,15 @@ class GateSettings(Section):
     """… and of the 5th percentile over queries."""
     ndcg_drop: float = Field(0.02, ge=0, le=1)
     """A generation may score this much less nDCG@10 than the live one; more than this, beyond noise, is refused."""
+    max_drop: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """The same for other metrics, by their names in ``scores.json``: ``answer_contained = 0.05``."""
+    floors: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Least score by metric: ``"ndcg@10" = 0.8``, ``faithfulness = 0.9``. A score below its floor is refused; where its 95 % interval
+    reaches the floor, the verdict is inconclusive, and the generation does not go live by itself either."""
     search_p95_seconds: float = Field(1.0, gt=0)
     """Budget of the 95th percentile of search time, embedding of the question included."""
+    p95_seconds: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """The same for other stages, as the latency benchmark names them: ``generation = 5``."""
 
 
 class SyncSettings(Section):

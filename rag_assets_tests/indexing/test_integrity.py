@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rag_assets.evaluation import gates
+from rag_assets.evaluation.checks import structural_checks
 from rag_assets.indexing.integrity import Integrity, inspect
 from rag_assets.indexing.reconcile import reconcile
 from rag_assets.stores import pgvector, reachability
@@ -101,7 +101,7 @@ def test_damage_is_found_and_named(index: WarmRuntime, source: Path, damage: str
     query(index, statement)
     found = inspect(index, live(index))
     assert getattr(found, field) == 1
-    failed = [item.name for item in gates.structural_checks(found) if not item.passed]
+    failed = [item.name for item in structural_checks(found) if not item.passed]
     assert check in failed
     assert found.faults >= 1
 
@@ -127,7 +127,7 @@ def test_a_row_that_the_graph_has_lost_is_unreachable(index: WarmRuntime, source
 
 def test_an_unreachable_row_stops_a_promotion() -> None:
     found = Integrity(rows=7, missing=0, extra=0, wrong=0, stale_documents=0, unreachable=1, looked_up=7)
-    assert [item.name for item in gates.structural_checks(found) if not item.passed] == ["reachable"]
+    assert [item.name for item in structural_checks(found) if not item.passed] == ["reachable"]
 
 
 def test_different_texts_with_one_vector_are_all_reachable(index: WarmRuntime, source: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_empty_index_is_not_sound(index: WarmRuntime, source: Path) -> None:
     run(index, allow_mass_delete=True)
     found = inspect(index, live(index))
     assert (found.rows, found.faults) == (0, 0)
-    assert [item.name for item in gates.structural_checks(found) if not item.passed] == ["not_empty"]
+    assert [item.name for item in structural_checks(found) if not item.passed] == ["not_empty"]
 
 
 def test_the_rows_of_another_generation_are_not_inspected(open_index: OpenIndex, source: Path) -> None:

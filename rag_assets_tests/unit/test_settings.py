@@ -284,3 +284,48 @@ def test_settings_can_not_be_changed() -> None:
 
 def test_the_smallest_index_pgvector_takes_is_taken() -> None:
     assert IndexSettings(m=2, ef_construction=4).m == 2
+
+
+def thresholds(project: Path, text: str) -> Path:
+    path = project / "evals" / "thresholds.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_thresholds_hold_for_every_collection_or_for_one(project: Path) -> None:
+    toml(
+        project,
+        '[gates]\nndcg_drop = 0.1\nann_recall_p05 = 0.7\n[collections.a]\nsource = "a"\n[collections.b]\nsource = "b"\n',
+    )
+    thresholds(
+        project,
+        'ndcg_drop = 0.05\nfloors = {"ndcg@10" = 0.5}\n[collections.b]\nann_recall_p05 = 0.9\n'
+        '[collections.b.floors]\n"recall@10" = 0.8\n',
+    )
+    settings = load_settings()
+    first, second = settings.gates_of("a"), settings.gates_of("b")
+    assert (first.ndcg_drop, first.ann_recall_p05, first.floors) == (0.05, 0.7, {"ndcg@10": 0.5})
+    assert (second.ndcg_drop, second.ann_recall_p05) == (0.05, 0.9)
+    assert second.floors == {"ndcg@10": 0.5, "recall@10": 0.8}
+
+
+def test_thresholds_stand_in_the_file_that_is_named(project: Path) -> None:
+    toml(project, 'thresholds = "mine.toml"\n')
+    (project / "mine.toml").write_text("ndcg_drop = 0.3\n")
+    thresholds(project, "ndcg_drop = 0.4\n")
+    assert load_settings().gates.ndcg_drop == 0.3
+    (project / "mine.toml").unlink()
+    assert "mine.toml can't be read" in complaint(project, 'thresholds = "mine.toml"\n')
+
+
+def test_thresholds_that_protect_nothing_are_refused(project: Path) -> None:
+    configuration = '[collections.handbook]\nsource = "a"\n'
+    thresholds(project, "[collections.handbok]\nndcg_drop = 0.1\n")
+    assert "there is no collection handbok (known: handbook)" in complaint(project, configuration)
+    thresholds(project, "ndcg_dorp = 0.1\n")
+    assert "ndcg_dorp: there is no such setting; known here: ann_recall_mean" in complaint(project, configuration)
+    thresholds(project, '[collections.handbook.floors]\n"ndcg@10" = 7\n')
+    said = complaint(project, configuration)
+    assert "evals/thresholds.toml: 1 setting(s) are wrong" in said
+    assert "collections.handbook.floors.ndcg@10 = 7" in said

@@ -32,12 +32,8 @@ def test_the_json_has_the_fields_scripts_rely_on() -> None:
         assert data["retrieval"][metric].keys() == {"value", "low", "high", "n_valid", "n_total"}
     assert data["answers"]["answer_contained"]["n_valid"] == 119
     assert data["latency"]["search"].keys() == {"n", "p50", "p95", "p99", "max"}
-    assert list(data["retrieval"])[:4] == [
-        "evidence_recall@1",
-        "evidence_recall@3",
-        "evidence_recall@5",
-        "evidence_recall@10",
-    ]
+    recall = [name for name in data["retrieval"] if name.startswith("recall")]
+    assert recall == ["recall@1", "recall@3", "recall@5", "recall@10"]
 
 
 def test_only_the_parts_of_the_clock_differ_between_two_runs() -> None:

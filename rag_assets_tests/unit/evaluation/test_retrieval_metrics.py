@@ -1,6 +1,7 @@
-"""Retrieval metrics against hand-computed values, a published example and scikit-learn."""
+"""Retrieval metrics against hand-computed values, a published example, ir-measures (trec_eval) and scikit-learn."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import Label, Question
 from rag_assets.evaluation.retrieval_metrics import (
-    evidence_recall_at_k,
+    find_evidence,
     hit_rate_at_k,
     mrr_at_k,
     ndcg_at_k,
@@ -68,6 +69,37 @@ def test_ndcg_equals_that_of_scikit_learn(gains: list[int], k: int, order: objec
     assert ndcg_at_k(ranked, grades, k) == pytest.approx(ndcg_score([gains], [scores], k=k))
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=15).filter(any),
+    st.integers(0, 15),
+    st.randoms(use_true_random=False),
+)
+def test_every_metric_equals_that_of_ir_measures(gains: list[int], found: int, order: Any) -> None:
+    import ir_measures
+    from ir_measures import RR, P, R, Success, nDCG
+
+    grades = {f"d{number}": float(gain) for number, gain in enumerate(gains)}
+    ranked = sorted([*grades, "unjudged"], key=lambda _: order.random())[:found]
+    scores = score_question(
+        Question("q", "?", relevant=tuple(Label(name, None, grade) for name, grade in grades.items())),
+        [hit(rank, name) for rank, name in enumerate(ranked, start=1)],
+        ks=(1, 5, 10),
+    )
+    names = {"ndcg": nDCG, "recall": R, "precision": P, "hit_rate": Success, "mrr": RR}
+    measures = {f"{name}@{k}": measure @ k for name, measure in names.items() for k in (1, 5, 10)}
+    judged = {"q": {name: int(grade) for name, grade in grades.items()}}
+    # Another query that found something: trec_eval leaves one out that found nothing.
+    judged["r"] = {"d0": 1}
+    run = {"q": {name: -float(rank) for rank, name in enumerate(ranked)}, "r": {"d0": 1.0}}
+    theirs = {
+        str(value.measure): value.value
+        for value in ir_measures.iter_calc(list(measures.values()), judged, run)
+        if value.query_id == "q"
+    }
+    assert scores == {name: pytest.approx(theirs[str(measure)]) for name, measure in measures.items()}
+
+
 @given(st.permutations([str(number) for number in range(12)]), st.sets(st.integers(0, 11), min_size=1))
 def test_scores_stay_in_range_and_only_grow_with_k_where_they_should(ranked: list[str], relevant: set[int]) -> None:
     grades = {str(number): 1.0 for number in relevant}
@@ -100,11 +132,33 @@ def test_a_document_stands_at_the_rank_of_its_best_chunk() -> None:
 def test_evidence_must_stand_whole_in_a_chunk_of_its_own_document() -> None:
     labels = (Label("a", "one two"), Label("a", "three four"), Label("b", "308"))
     hits = [hit(1, "c", "308"), hit(2, "a", "zero ONE\ntwo three"), hit(3, "a", "four"), hit(4, "b", "it was 308")]
-    assert [evidence_recall_at_k(labels, hits, k) for k in (1, 2, 3, 4)] == [0, 1 / 3, 1 / 3, 2 / 3]
+    found = find_evidence(labels, hits, 4)
+    assert found is not None
+    assert [found.scores(k)["evidence_recall"] for k in (1, 2, 3, 4)] == [0, 1 / 3, 1 / 3, 2 / 3]
 
 
-def test_evidence_recall_applies_only_where_there_are_quotes() -> None:
-    assert evidence_recall_at_k((Label("a"),), [hit(1, "a")], 1) is None
+def test_chunk_level_metrics_equal_hand_computed_values() -> None:
+    labels = (Label("a", "one two"), Label("b", "five"), Label("b", "lost"), Label("b", "not wanted", 0))
+    # Overlapping chunks repeat a quote: both hold it, but it is found once, at the first.
+    hits = [hit(1, "c", "five"), hit(2, "a", "one two"), hit(3, "a", "so one two"), hit(4, "b", "five not wanted")]
+    found = find_evidence(labels, hits, 10)
+    assert found is not None
+    assert found.scores(3) == {
+        "evidence_recall": 1 / 3,
+        "evidence_precision": 2 / 3,
+        "evidence_mrr": 1 / 2,
+        "evidence_ndcg": pytest.approx(1 / math.log2(3) / 3),
+    }
+    assert found.scores(10) == {
+        "evidence_recall": 2 / 3,
+        "evidence_precision": 3 / 10,
+        "evidence_mrr": 1 / 2,
+        "evidence_ndcg": pytest.approx((1 / math.log2(3) + 1 / math.log2(5)) / 3),
+    }
+
+
+def test_chunk_level_metrics_apply_only_where_there_are_quotes() -> None:
+    assert find_evidence((Label("a"),), [hit(1, "a")], 1) is None
     assert not [name for name in score_question(Question("1", "?", relevant=(Label("a"),)), []) if "evidence" in name]
 
 
