@@ -161,9 +161,20 @@ def print_answer(asked: Any) -> None:
 @click.option(
     "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
 )
+@click.option(
+    "--save-baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep this evaluation's scores as what later ones are compared with (`baseline` of the collection).",
+)
 @click.option("--compare", "compared", metavar="chunking=…", help=COMPARE_HELP)
 def evaluate(
-    source: Path | None, collection: str | None, as_json: bool, questions: Path | None, compared: str | None
+    source: Path | None,
+    collection: str | None,
+    as_json: bool,
+    questions: Path | None,
+    save_baseline: Path | None,
+    compared: str | None,
 ) -> None:
     """Measure the live index with golden questions and write a report; or compare ways to cut the documents.
 
@@ -171,6 +182,7 @@ def evaluate(
     """
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.errors import ConfigurationError
+        from rag_assets.evaluation import baseline
         from rag_assets.evaluation.publishing import evaluate_live
         from rag_assets.evaluation.results import to_json
 
@@ -186,6 +198,8 @@ def evaluate(
             return
         command = f"rag-assets evaluate --collection {name} --questions {file}"
         result, path = evaluate_live(runtime, name, file, command=command)
+        if save_baseline:
+            baseline.save_baseline(result, save_baseline)
         bars.__exit__(None, None, None)
         if as_json:
             emit(to_json(result, str(path)))

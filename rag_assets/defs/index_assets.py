@@ -132,7 +132,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             metadata={
                 "verdict": result.verdict,
                 "report": dg.MetadataValue.path(str(path)),
-                "summary": dg.MetadataValue.md(publishing.summary_markdown(path)),
+                "summary": dg.MetadataValue.md(publishing.summary_markdown(result, path)),
             },
         )
 

@@ -25,6 +25,7 @@ QUALITY = {
     "search_p95": "95 % of searches, embedding of the question included, stay within the budget.",
     "questions_measured": "At most 5 % of the golden questions could not be measured.",
     "not_worse": "nDCG@10 is not below the live generation's by more than allowed, beyond noise.",
+    "not_worse_than_baseline": "The same against the collection's baseline: many small losses add up.",
     "retrieval_thresholds": "Retrieval scores meet the floors and drops of evals/thresholds.toml.",
 }
 """Measured by searching."""
@@ -120,6 +121,8 @@ def quality_checks(result: EvaluationResult, gate: GateSettings) -> list[Check]:
         checks.append(Check("questions_measured", True if score.value is not None else None, measured, 0.95, text))
     if result.previous is not None and "ndcg@10" in result.previous.differences:
         checks.append(_not_worse(result.previous, "not_worse", "ndcg@10", gate.ndcg_drop))
+    if result.baseline is not None and "ndcg@10" in result.baseline.differences:
+        checks.append(_not_worse(result.baseline, "not_worse_than_baseline", "ndcg@10", gate.ndcg_drop))
     return checks
 
 

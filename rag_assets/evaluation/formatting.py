@@ -77,8 +77,9 @@ def display_order(metric: str) -> tuple[int, str]:
 
 
 def metric_name(metric: str) -> str:
-    """What a metric is called on paper."""
-    return _NAMES.get(metric, metric)
+    """What a metric is called on paper: ``nDCG@10``."""
+    stem, at, k = metric.partition("@")
+    return f"{_NAMES.get(stem, stem)}{at}{k}"
 
 
 def score_value(score: Score | None) -> str:

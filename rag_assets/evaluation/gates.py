@@ -6,6 +6,7 @@ from typing import Literal
 
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
+from rag_assets.evaluation.baseline import load_baseline
 from rag_assets.evaluation.checks import STRUCTURAL, quality_checks, structural_checks, threshold_checks
 from rag_assets.evaluation.results import Check, EvaluationResult, HistoryPoint, PreviousEvaluation
 from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
@@ -38,7 +39,12 @@ def judge(
     """
     structural = [check for check in result.checks if check.name in STRUCTURAL]
     history = result.history or (*_history(runtime, result), _point(result))
-    compared = replace(result, previous=_previous(runtime, generation, result, run_id), history=history)
+    compared = replace(
+        result,
+        previous=_previous(runtime, generation, result, run_id),
+        baseline=_baseline(runtime, generation, result),
+        history=history,
+    )
     gate = runtime.settings.gates_of(generation.collection)
     checks = (
         *(structural or structural_checks(inspect(runtime, generation))),
@@ -67,8 +73,16 @@ def _previous(
     runtime: Runtime, generation: Generation, result: EvaluationResult, run_id: int | None
 ) -> PreviousEvaluation | None:
     earlier = store.comparable(runtime, generation, result, before=run_id)
-    if earlier is None:
-        return None
+    return _compared(result, earlier) if earlier else None
+
+
+def _baseline(runtime: Runtime, generation: Generation, result: EvaluationResult) -> PreviousEvaluation | None:
+    """The comparison with the collection's baseline, as far as its questions are still asked."""
+    path = runtime.settings.collection(generation.collection).baseline
+    return _compared(result, load_baseline(path)) if path and result.questions else None
+
+
+def _compared(result: EvaluationResult, earlier: EvaluationResult) -> PreviousEvaluation:
     mine = {item.id: item for item in result.questions}
     theirs = {item.id: item for item in earlier.questions}
     shared = sorted(mine.keys() & theirs.keys())

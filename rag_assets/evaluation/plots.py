@@ -8,9 +8,11 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_assets.evaluation.results import HistoryPoint
+from rag_assets.evaluation.statistics import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +70,7 @@ def latency_plot(milliseconds: Mapping[str, Sequence[float]]) -> str:
     axes.set_ylim(-0.05, len(times))
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    return _data_uri(figure)
+    return as_data_uri(figure)
 
 
 def quality_plot(values: Sequence[float], metric: str) -> str:
@@ -89,7 +91,59 @@ def quality_plot(values: Sequence[float], metric: str) -> str:
     axes.set_ylabel("questions")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    return _data_uri(figure)
+    return as_data_uri(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """A score (0 … 1) and what it is seen against."""
+
+    name: str
+    score: Score
+    before: float | None = None
+    """Of the previous evaluation."""
+    baseline: float | None = None
+    floor: float | None = None
+
+
+def score_plot(rows: Sequence[ScoreRow]) -> "Figure":
+    """Each score with its 95 % interval, the previous one, the baseline's, and its floor.
+
+    Args:
+        rows: at least one, with a value each.
+    """
+    figure, [axes] = _figure(height=1.0 + 0.3 * len(rows))
+    places = range(len(rows) - 1, -1, -1)
+    drawn = [(place, row, row.score.value or 0.0) for place, row in zip(places, rows, strict=True)]
+    low = [value - (row.score.low if row.score.low is not None else value) for _, row, value in drawn]
+    high = [(row.score.high if row.score.high is not None else value) - value for _, row, value in drawn]
+    values = [value for _, _, value in drawn]
+    bars = [[max(0.0, error) for error in errors] for errors in (low, high)]
+    axes.errorbar(values, list(places), xerr=bars, fmt="o", color=_BLUE, markersize=5, elinewidth=2, label="now")
+    for name, marker, colour, points in (
+        ("previous", "d", _GREY, [(row.before, place) for place, row, _ in drawn]),
+        ("baseline", "s", _GREY, [(row.baseline, place) for place, row, _ in drawn]),
+        ("floor", "|", _VERMILLION, [(row.floor, place) for place, row, _ in drawn]),
+    ):
+        known = [(x, y) for x, y in points if x is not None]
+        if known:
+            axes.plot(
+                *zip(*known, strict=True),
+                linestyle="none",
+                marker=marker,
+                markersize=14 if marker == "|" else 6,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.6,
+                label=name,
+            )
+    axes.set_yticks(list(places), [row.name[:_MAX_NAME_CHARACTERS].replace("$", r"\$") for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=4, frameon=False, columnspacing=1.2)
+    return figure
 
 
 def trend_plot(history: Sequence[HistoryPoint]) -> str:
@@ -112,7 +166,7 @@ def trend_plot(history: Sequence[HistoryPoint]) -> str:
     lower.set_xlim(-0.3, len(history) - 0.7)
     for axes in (upper, lower):
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-    return _data_uri(figure)
+    return as_data_uri(figure)
 
 
 def pareto_plot(points: Sequence[tuple[float, float, bool]], *, present: int, recommended: int) -> bytes:
@@ -155,6 +209,11 @@ def pareto_plot(points: Sequence[tuple[float, float, bool]], *, present: int, re
     axes.set_ylabel("nDCG@10")
     axes.grid(color="#e4e4e4", linewidth=0.8)
     axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=4, frameon=False, columnspacing=1.2)
+    return as_png(figure)
+
+
+def as_png(figure: "Figure") -> bytes:
+    """A picture for where no SVG is shown: Dagster's Markdown."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
@@ -175,7 +234,8 @@ def _figure(height: float, rows: int = 1) -> "tuple[Figure, list[Axes]]":
     return figure, panels
 
 
-def _data_uri(figure: "Figure") -> str:
+def as_data_uri(figure: "Figure") -> str:
+    """A plot as the address of an SVG image."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()

@@ -1,12 +1,14 @@
 """From a target generation to a verdict, a promotion or a refusal, and a report: the steps the index assets take."""
 
+import base64
 from pathlib import Path
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
 from rag_assets.evaluation.checks import structural_checks, threshold_checks
-from rag_assets.evaluation.report import write_report
+from rag_assets.evaluation.plots import as_png, score_plot
+from rag_assets.evaluation.report import score_rows, write_report
 from rag_assets.evaluation.results import Check, EvaluationResult, to_json
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import promotion
@@ -135,9 +137,15 @@ def scores_hash(result: EvaluationResult) -> str:
     return fingerprint({key: data[key] for key in ("retrieval", "answers", "fingerprint", "ann_recall")})
 
 
-def summary_markdown(report: Path) -> str:
-    """The Markdown twin of a report, for the asset page."""
-    return report.with_suffix(".md").read_text(encoding="utf-8")
+def summary_markdown(result: EvaluationResult, report: Path) -> str:
+    """The Markdown twin of a report with its main plot, for the asset page."""
+    text = report.with_suffix(".md").read_text(encoding="utf-8")
+    rows = score_rows(result)
+    if not rows:
+        return text
+    picture = base64.b64encode(as_png(score_plot(rows))).decode("ascii")
+    before, heading, after = text.partition("## Requirements")
+    return f"{before}![Key scores](data:image/png;base64,{picture})\n\n{heading}{after}"
 
 
 def contents(runtime: Runtime, generation: Generation) -> str:

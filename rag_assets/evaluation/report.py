@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.checks import FLOOR
 from rag_assets.evaluation.formatting import (
     display_order,
     duration,
@@ -23,11 +24,12 @@ from rag_assets.evaluation.formatting import (
     score_detail,
     score_value,
 )
-from rag_assets.evaluation.plots import latency_plot, quality_plot, trend_plot
+from rag_assets.evaluation.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
 from rag_assets.evaluation.results import (
     LATENCY_LIMITS,
     STAGES,
     EvaluationResult,
+    PreviousEvaluation,
     QuestionResult,
     latency_class,
     to_json,
@@ -48,6 +50,9 @@ _CARDS = (
     ("answer_contained", "Answers with the gold answer"),
     ("citation_correctness", "Citation correctness"),
 )
+
+
+_JUDGED = ("faithfulness", "answer_relevancy", "factual_correctness", "context_precision", "context_recall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,15 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
     return {
         "result": result,
         "headline": _headline(result),
-        "cards": [*(_score_card(result, name, label) for name, label in _CARDS), _speed_card(result)],
+        "cards": [
+            *(
+                _score_card(result, name, label)
+                for name, label in _CARDS
+                if name in {**result.retrieval, **result.answers}
+            ),
+            _speed_card(result),
+        ],
+        "score_plot": as_data_uri(score_plot(rows)) if (rows := score_rows(result)) else None,
         "by_k": [
             ("documents", _by_k({name: score for name, score in result.retrieval.items() if not _of_chunks(name)})),
             ("passages", _by_k({name: score for name, score in result.retrieval.items() if _of_chunks(name)})),
@@ -133,6 +146,27 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         "invalid": result.invalid_labels[:_LISTED],
         "fingerprint": list(_flat(result.fingerprint)),
     }
+
+
+def score_rows(result: EvaluationResult) -> list[ScoreRow]:
+    """The key scores, and every one with a floor, with what they are seen against."""
+    floors = {
+        check.name.removeprefix(FLOOR): check.threshold for check in result.checks if check.name.startswith(FLOOR)
+    }
+    scores = {**result.retrieval, **result.answers}
+    names = [name for name in dict.fromkeys([*(name for name, _ in _CARDS), *_JUDGED, *floors]) if name in scores]
+
+    def of(other: PreviousEvaluation | None, name: str) -> float | None:
+        score = {**other.retrieval, **other.answers}.get(name) if other else None
+        return score.value if score else None
+
+    return [
+        ScoreRow(
+            metric_name(name), scores[name], of(result.previous, name), of(result.baseline, name), floors.get(name)
+        )
+        for name in names
+        if scores[name].value is not None
+    ]
 
 
 def _stage_order(stage: str) -> tuple[int, str]:

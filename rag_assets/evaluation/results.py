@@ -62,8 +62,6 @@ class QuestionResult:
     id: str
     question: str
     kind: str | None = None
-    filter: Mapping[str, Any] | None = None
-    """What the search was restricted to."""
     relevant: tuple[Label, ...] = ()
     """What was expected: valid labels only."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
@@ -80,6 +78,8 @@ class QuestionResult:
     """Why the question could not be run."""
     unjudged: Mapping[str, str] = field(default_factory=dict)
     """Metrics of a judge that could not be measured, and why."""
+    filter: Mapping[str, Any] | None = None
+    """What the search was restricted to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,8 @@ class EvaluationResult:
     checks: tuple[Check, ...] = ()
     invalid_labels: tuple[InvalidLabel, ...] = ()
     previous: PreviousEvaluation | None = None
+    baseline: PreviousEvaluation | None = None
+    """The same against the evaluation the team keeps as its baseline."""
     history: tuple[HistoryPoint, ...] = ()
     """Oldest first, this evaluation last."""
     judge: Judging | None = None
@@ -256,7 +258,7 @@ def score_slices(
 def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
     """The result as JSON values, in a fixed order, scores rounded to 6 decimals.
 
-    Everything the clock decides is under ``timings``, ``latency``, ``previous``, ``history`` and in ``created_at``, and
+    Everything the clock decides is under ``timings``, ``latency``, ``previous``, ``baseline``, ``history`` and in ``created_at``, and
     what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
     same data (checks and reasons about time aside).
 
@@ -266,7 +268,7 @@ def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, An
     """
     data: dict[str, Any] = {"verdict": result.verdict, "report": report, **_plain(result)}
     questions = data.pop("questions")
-    late = {name: data.pop(name) for name in ("latency", "previous", "history", "created_at", "judge_paid")}
+    late = {name: data.pop(name) for name in ("latency", "previous", "baseline", "history", "created_at", "judge_paid")}
     timings = {question["id"]: question.pop("milliseconds") for question in questions}
     return {**data, "questions": questions, **late, "timings": timings}
 

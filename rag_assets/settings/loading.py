@@ -129,7 +129,7 @@ def _anchored(section: Any, anchor: Path) -> Any:
     if not isinstance(section, Mapping):
         return section
     anchored = dict(section)
-    for key in ("source", "questions", "models"):
+    for key in ("source", "questions", "baseline", "models"):
         if isinstance(anchored.get(key), str | Path):
             anchored[key] = anchor / Path(anchored[key]).expanduser()
     return anchored

@@ -34,6 +34,8 @@ class CollectionSettings(Section):
     """Folder of documents. Relative paths are relative to the settings file."""
     questions: Path | None = None
     """Golden questions (JSON Lines) the collection is judged by."""
+    baseline: Path | None = None
+    """An evaluation every later one is compared with as well (``rag-assets evaluate --save-baseline`` writes it)."""
     exclude: tuple[str, ...] = ()
     """File-name patterns (fnmatch, against the path relative to the source) that are not indexed."""
     chunking: ChunkingSettings | None = None

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rag_assets.errors import GateRefused
+from rag_assets.errors import ConfigurationError, GateRefused
 from rag_assets.evaluation import publishing, store
+from rag_assets.evaluation.baseline import save_baseline
 from rag_assets.indexing import hnsw_index
 from rag_assets.indexing.hnsw_index import existing_target
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, answers, live, query, run, write
@@ -96,6 +97,30 @@ def run_without_answers(runtime: WarmRuntime) -> None:
     report = sync(runtime, "default", lambda: Hasty(runtime))
     if report.refused:
         raise GateRefused(report.refused)
+
+
+def test_a_baseline_notices_a_loss_that_the_live_index_no_longer_shows(
+    open_gated: Any, open_index: OpenIndex, tmp_path: Path
+) -> None:
+    index = open_gated()
+    run(index)
+    good, path = store.latest(index, live(index))[1], tmp_path / "evals" / "baseline.json"
+    save_baseline(good, path)
+    assert "alpha" not in path.read_text().replace('"alpha"', "")
+    collection = index.settings.collection("default")
+    kept = {"questions": collection.questions, "source": collection.source, "baseline": path}
+    same = open_index(chunking=dict(CHUNKING), collection=kept, evaluation={"similarity": False})
+    assert publishing.evaluate_target(same, "default").verdict == "pass"
+    worse = json.loads(path.read_text())
+    for item in worse["questions"]:
+        item["scores"]["ndcg@10"] = 1.5
+    path.write_text(json.dumps(worse))
+    result = publishing.evaluate_target(same, "default")
+    assert result.verdict == "fail"
+    assert [check.name for check in result.checks if check.passed is False] == ["not_worse_than_baseline"]
+    path.write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"is no baseline of this version\. Make one with"):
+        publishing.evaluate_target(same, "default")
 
 
 def test_an_evaluation_is_not_compared_with_itself(open_gated: Any) -> None:

@@ -6,14 +6,29 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rag_assets.evaluation.plots import latency_plot, pareto_plot, quality_plot, trend_plot
+from rag_assets.evaluation.plots import (
+    ScoreRow,
+    as_data_uri,
+    as_png,
+    latency_plot,
+    pareto_plot,
+    quality_plot,
+    score_plot,
+    trend_plot,
+)
 from rag_assets.evaluation.results import HistoryPoint
+from rag_assets.evaluation.statistics import Score
 
 HISTORY = [HistoryPoint(f"2026-11-{day:02}T03:00:00+00:00", f"g{day}", 0.5 + day / 100, 40.0) for day in range(1, 21)]
+SCORES = [
+    ScoreRow("nDCG@10", Score(0.8, 0.7, 0.9, 50, 50), before=0.75, floor=0.6),
+    ScoreRow("a $ sign", Score(0.5, None, None, 1, 1)),
+]
 PLOTS: list[Callable[[], str]] = [
     lambda: latency_plot({"embedding": [1.0, 2.0, 3.0], "total": [30.0, 4_000.0]}),
     lambda: quality_plot([0.0, 0.5, 1.0], "nDCG@10"),
     lambda: trend_plot(HISTORY),
+    lambda: as_data_uri(score_plot(SCORES)),
 ]
 
 
@@ -61,3 +76,10 @@ def test_the_pareto_plot_is_a_png_that_says_where_the_settings_stand() -> None:
     assert drawn.startswith(b"\x89PNG")
     assert drawn == pareto_plot(points, present=2, recommended=0)
     assert drawn != pareto_plot(points, present=2, recommended=1)
+
+
+def test_scores_are_drawn_beside_what_they_are_compared_with() -> None:
+    drawn = words(PLOTS[3]())
+    assert {"nDCG@10", "a $ sign", "now", "previous", "floor"} <= set(drawn)
+    assert "baseline" not in drawn
+    assert as_png(score_plot(SCORES)).startswith(b"\x89PNG")
