@@ -16,6 +16,7 @@ from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import hnsw_index
 from rag_assets.indexing.status import generation_rows
 from rag_assets.runtime import Runtime
+from rag_assets.serving.app import report_url
 from rag_assets.settings import Settings
 
 GROUP = "index"
@@ -132,6 +133,7 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             metadata={
                 "verdict": result.verdict,
                 "report": dg.MetadataValue.path(str(path)),
+                "open": dg.MetadataValue.url(report_url(runtime.settings.serving.port, path)),
                 "summary": dg.MetadataValue.md(publishing.summary_markdown(result, path)),
             },
         )

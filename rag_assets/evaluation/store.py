@@ -1,5 +1,6 @@
 """Evaluations in the database: kept with their generation, read back for comparison, trend and report."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg.types.json import Jsonb
@@ -78,6 +79,34 @@ def latest_report(runtime: Runtime, collection: str) -> str | None:
             (collection,),
         ).fetchone()
     return row[0] if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report, as it is listed."""
+
+    folder: str
+    """``<sequence>-<evaluation>``, under the collection's reports."""
+    generation: str
+    live: bool
+    verdict: str
+    created_at: str
+    ndcg: float | None
+
+
+def reports(runtime: Runtime, collection: str, limit: int = 200) -> list[StoredReport]:
+    """The reports of a collection whose files are there, newest first."""
+    with runtime.database.transaction(snapshot=True) as connection:
+        rows = connection.execute(
+            """
+            SELECT e.report, e.result ->> 'generation', coalesce(g.state = 'live', false), e.verdict, e.result ->> 'created_at',
+                   (e.result -> 'retrieval' -> 'ndcg@10' ->> 'value')::float
+            FROM evaluation_run e LEFT JOIN generation g ON g.id = e.generation_id
+            WHERE e.collection = %s AND e.report IS NOT NULL ORDER BY e.id DESC LIMIT %s
+            """,
+            (collection, limit),
+        ).fetchall()
+    return [StoredReport(Path(row[0]).parent.name, *row[1:]) for row in rows if Path(row[0]).is_file()]
 
 
 def comparable(

@@ -18,6 +18,7 @@ from rag_assets.settings.sections import (
     ParsingSettings,
     RetrievalSettings,
     Section,
+    ServingSettings,
     SyncSettings,
 )
 
@@ -65,6 +66,7 @@ class Settings(Section):
     gates: GateSettings = GateSettings()
     thresholds: Path | None = None
     """File of floors and budgets by collection; None: ``evals/thresholds.toml`` beside the settings file, if there is one."""
+    serving: ServingSettings = ServingSettings()
     sync: SyncSettings = SyncSettings()
 
     @field_validator("collections")

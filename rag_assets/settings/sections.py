@@ -240,6 +240,13 @@ class GateSettings(Section):
     """The same for other stages, as the latency benchmark names them: ``generation = 5``."""
 
 
+class ServingSettings(Section):
+    """What ``rag-assets up`` serves beside the Dagster UI."""
+
+    port: int = Field(3030, ge=0, le=65535)
+    """Port of the reports, on this machine only; 0: any that is free."""
+
+
 class SyncSettings(Section):
     """When and how the index follows its source."""
 

@@ -1,6 +1,7 @@
 """The Dagster UI on the same instance: ``rag-assets up``, and plain ``dagster dev`` in the repository."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -101,7 +102,9 @@ def test_up_shows_runs_and_backfills_what_sync_materialized_and_ends_without_a_t
     ui = _UI(port)
     log = command.home / "up.log"
     with log.open("wb") as output:
-        process = command.start("up", "--no-browser", "--port", str(port), stdout=output, stderr=output)
+        process = command.start(
+            "up", "--no-browser", "--port", str(port), "--reports-port", "0", stdout=output, stderr=output
+        )
     try:
         _wait(lambda: process.poll() is not None or ui.answers(), "the UI")
         assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -115,11 +118,15 @@ def test_up_shows_runs_and_backfills_what_sync_materialized_and_ends_without_a_t
         after = ui.partitions()
         assert len(after["chunks"]) == len(shown["chunks"]) + 3
 
+        (reports,) = re.findall(r"reports: (http://127.0.0.1:\d+/reports)", log.read_text(encoding="utf-8"))
+        with urllib.request.urlopen(reports, timeout=10) as response:
+            assert "report.html" in response.read().decode()
+
         everyone = family(process.pid, command.home)
         for one in everyone:
             for link in connections_of(one):
                 assert link.status != psutil.CONN_LISTEN or link.laddr.ip in ("127.0.0.1", "::1"), (one, link)
-        refused = command.run("up", "--no-browser", "--port", str(port))
+        refused = command.run("up", "--no-browser", "--port", str(port), "--reports-port", "0")
         assert (refused.code, str(port) in refused.err) == (2, True)
     finally:
         process.send_signal(signal.SIGTERM)
