@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-nightly test-faults eval-retrieval lint clean
+.PHONY: help install demo dev test test-slow test-faults eval-retrieval lint clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,8 @@ dev: install  ## Open the Dagster UI on the same instance (= rag-assets up)
 test: install  ## Run the whole default test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-nightly: install  ## Run nightly jobs on the sample corpus: a good one, a broken chunker, a truncated model, a rollback
-	@$(BIN)/python -m pytest -q -m sample_nightly rag_assets_tests/e2e/test_nightly.py
+test-slow: install  ## Run nightly jobs on the sample corpus (good and broken ones), and a real inference server
+	@$(BIN)/python -m pytest -q -m slow
 
 test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m faults_long rag_assets_tests/faults

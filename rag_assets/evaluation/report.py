@@ -130,7 +130,7 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
             (metric_name(name), result.answers[name], differences.get(name))
             for name in sorted(result.answers, key=display_order)
         ],
-        "judge_lines": list(_judge_lines(result)),
+        "judge_lines": [*_usage_lines(result), *_judge_lines(result)],
         "slices": [(name, _slice_rows(values)) for name, values in sorted(result.by_slice.items())],
         "latency": [(name, result.latency[name], latency_class(name, result.latency[name].p95)) for name in stages],
         "latency_limits": LATENCY_LIMITS,
@@ -208,6 +208,17 @@ def _speed_card(result: EvaluationResult) -> Card:
     detail = f"median {duration(search.p50)}, p99 {duration(search.p99)}; {search.n} searches"
     before = result.previous.latency.get("search") if result.previous else None
     return Card("Search p95", duration(search.p95), detail, f"before: {duration(before.p95)}" if before else "")
+
+
+def _usage_lines(result: EvaluationResult) -> Iterator[str]:
+    """What the answers took, by the model that gave them: a fallback is seen here."""
+    used = [item.usage for item in result.questions if item.usage is not None]
+    for model in sorted({usage.model for usage in used}):
+        mine = [usage for usage in used if usage.model == model]
+        costs = [usage.cost_usd for usage in mine]
+        cost = "at an unknown price" if None in costs else f"for {sum(cost or 0 for cost in costs):.4f} USD"
+        read, written = sum(u.prompt_tokens for u in mine), sum(u.completion_tokens for u in mine)
+        yield f"{len(mine)} answers by {model}: {read:,} tokens read and {written:,} written {cost}."
 
 
 def _judge_lines(result: EvaluationResult) -> Iterator[str]:

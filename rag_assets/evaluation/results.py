@@ -56,6 +56,18 @@ class RetrievedPassage:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer took."""
+
+    model: str
+    """``model_name`` that answered."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    """None: its price is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionResult:
     """Everything measured on one question."""
 
@@ -80,6 +92,8 @@ class QuestionResult:
     """Metrics of a judge that could not be measured, and why."""
     filter: Mapping[str, Any] | None = None
     """What the search was restricted to."""
+    usage: Usage | None = None
+    """What the answer took; None: nothing was answered."""
 
 
 @dataclass(frozen=True, slots=True)

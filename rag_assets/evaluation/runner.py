@@ -24,6 +24,7 @@ from rag_assets.evaluation.results import (
     EvaluationResult,
     QuestionResult,
     RetrievedPassage,
+    Usage,
     score_slices,
     summarise_latency,
 )
@@ -251,6 +252,7 @@ def _answer_one(
         item,
         answer=given.text,
         abstained=abstained,
+        usage=Usage(given.model, given.prompt_tokens, given.completion_tokens, given.cost_usd),
         citations=citations,
         answer_scores=scores if judgeable else {},
         milliseconds={**item.milliseconds, **{s: asked.milliseconds[s] for s in ("generation", "total")}},

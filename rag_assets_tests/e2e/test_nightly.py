@@ -1,6 +1,6 @@
 """The nightly job on the sample corpus with the offline models: it passes; a broken chunker or model does not, and nobody notices.
 
-Minutes, not seconds: `make test-nightly` runs it, `make test` leaves it out.
+Minutes, not seconds: `make test-slow` runs it, `make test` leaves it out.
 """
 
 import json
@@ -23,7 +23,7 @@ from rag_assets.indexing import promotion
 from rag_assets.runtime import Runtime
 from rag_assets.settings import EmbedderSettings, Settings, load_settings
 
-pytestmark = [pytest.mark.sample_nightly, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REPOSITORY = Path(__file__).parents[2]
 QUESTIONS = ("Is Denys-Drash syndrome inherited?", "How many career sacks did Jared Allen have?")
 Open = Callable[..., Runtime]
