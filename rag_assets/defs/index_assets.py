@@ -1,5 +1,5 @@
 """The index-level assets, partitioned by collection: ``hnsw_index`` → ``retrieval_evaluation`` → ``answer_evaluation`` →
-``live_index`` → ``evaluation_report``. Promotion stands behind blocking checks on what comes before it.
+``latency_benchmark`` → ``live_index`` → ``evaluation_report``. Promotion stands behind blocking checks on what comes before it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ import dagster as dg
 from rag_assets.defs.metadata import stage_metadata, table
 from rag_assets.defs.partitions import COLLECTION, collection_partitions
 from rag_assets.evaluation import publishing
+from rag_assets.evaluation.benchmark.tables import benchmark_markdown
 from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import hnsw_index
@@ -19,7 +20,9 @@ from rag_assets.settings import Settings
 
 GROUP = "index"
 INDEX_JOB = "publish_index"
-INDEX_ASSETS = ("hnsw_index", "retrieval_evaluation", "answer_evaluation", "live_index", "evaluation_report")
+INDEX_ASSETS = (
+    "hnsw_index", "retrieval_evaluation", "answer_evaluation", "latency_benchmark", "live_index", "evaluation_report",
+)  # fmt: skip
 STRUCTURAL = {
     "not_empty": "The index holds at least one chunk.",
     "complete": "Every chunk the ledger plans has its row, of the current version.",
@@ -39,7 +42,7 @@ QUALITY = {
 
 
 def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The five assets of a collection's index."""
+    """The six assets of a collection's index."""
     partitions = collection_partitions(settings)
     gate_version = fingerprint(settings.gates.model_dump(mode="json"))
     all_shards = dg.AssetDep(
@@ -106,9 +109,11 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             data_version=dg.DataVersion(publishing.scores_hash(result)), metadata=_scores(result)
         )
 
+    latency_benchmark_asset = _latency_benchmark(settings)
+
     @dg.asset(
         name="live_index",
-        deps=[hnsw_index_asset, retrieval_evaluation_asset, answer_evaluation_asset],
+        deps=[hnsw_index_asset, retrieval_evaluation_asset, answer_evaluation_asset, latency_benchmark_asset],
         partitions_def=partitions,
         group_name=GROUP,
         kinds={"postgres"},
@@ -152,9 +157,32 @@ def index_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         hnsw_index_asset,
         retrieval_evaluation_asset,
         answer_evaluation_asset,
+        latency_benchmark_asset,
         live_index_asset,
         evaluation_report_asset,
     ]
+
+
+def _latency_benchmark(settings: Settings) -> dg.AssetsDefinition:
+    @dg.asset(
+        name="latency_benchmark",
+        deps=["answer_evaluation"],
+        partitions_def=collection_partitions(settings),
+        group_name=GROUP,
+        kinds={"litellm"},
+        pool="llm_api",
+        code_version=fingerprint([part.model_dump(mode="json") for part in (settings.benchmark, settings.answers)]),
+        description="How fast the target generation answers: stage by stage, cold, and under load, with recall beside it.",
+    )
+    def latency_benchmark(
+        context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
+    ) -> dg.MaterializeResult:
+        result = publishing.benchmark_target(runtime, context.partition_key)
+        # What was measured, not what came out: times differ from run to run while nothing has changed.
+        version = fingerprint([publishing.scores_hash(result), settings.benchmark.model_dump(mode="json")])
+        return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=_speeds(result))
+
+    return latency_benchmark
 
 
 def _specs(asset: str, checks: Mapping[str, str], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetCheckSpec]:
@@ -190,6 +218,26 @@ def _results(names: Iterable[str], checks: Iterable[Check]) -> list[dg.AssetChec
             )
         )
     return results
+
+
+def _speeds(result: EvaluationResult) -> dict[str, Any]:
+    found = result.benchmark
+    if found is None:
+        return {"generation": result.generation, "measured": "nothing: benchmark.enabled is false"}
+    metadata: dict[str, Any] = {"generation": result.generation, "seconds": round(found.took_seconds, 1)}
+    for stage, latency in found.stages.items():
+        metadata[f"{stage}_p95_ms"] = round(latency.p95, 1)
+    for stage, latency in (found.answers.stages if found.answers else {}).items():
+        metadata[f"{stage}_p95_ms"] = round(latency.p95, 1)
+    if found.answers and found.answers.tokens_per_second is not None:
+        metadata["tokens_per_second"] = round(found.answers.tokens_per_second, 1)
+    if found.closed:
+        metadata["queries_per_second"] = round(max(level.throughput for level in found.closed), 1)
+    if found.quality.recall_at_10 is not None:
+        metadata["recall_at_10"] = round(found.quality.recall_at_10, 4)
+    metadata["failed"] = sum(level.errors for level in found.levels) + sum(found.errors.values())
+    metadata["tables"] = dg.MetadataValue.md(benchmark_markdown(found, result.latency_classes))
+    return metadata
 
 
 def _scores(result: EvaluationResult) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """From a target generation to a verdict, a promotion or a refusal, and a report: the steps the index assets take."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
+from rag_assets.evaluation.benchmark import benchmark
 from rag_assets.evaluation.report import write_report
 from rag_assets.evaluation.results import Check, EvaluationResult, to_json
 from rag_assets.fingerprint import fingerprint
@@ -52,6 +54,17 @@ def answer_target(runtime: Runtime, collection: str) -> EvaluationResult:
     if questions is None:
         return result
     result = runner.evaluate_answers(runtime, generation, questions, result)
+    store.save(runtime, generation, result, run_id=run_id)
+    return result
+
+
+def benchmark_target(runtime: Runtime, collection: str) -> EvaluationResult:
+    """Add the latency benchmark to the target's evaluation; nothing, where ``benchmark.enabled`` is false."""
+    generation = existing_target(runtime, collection)
+    run_id, result = store.latest(runtime, generation)
+    if not runtime.settings.benchmark.enabled:
+        return result
+    result = replace(result, benchmark=benchmark(runtime, generation))
     store.save(runtime, generation, result, run_id=run_id)
     return result
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from rag_assets.errors import ConfigurationError
+from rag_assets.settings.benchmark import BenchmarkSettings
 from rag_assets.settings.sections import (
     AnswerSettings,
     ChunkingSettings,
@@ -59,6 +60,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     judge: JudgeSettings = JudgeSettings()
     gates: GateSettings = GateSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
     sync: SyncSettings = SyncSettings()
 
     @field_validator("collections")
