@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-slow test-faults eval-retrieval lint clean
+.PHONY: help install demo dev test test-slow test-faults eval-retrieval bench lint clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-faults: install  ## Run the fault campaign: kills, freezes and crashes by t
 DATA ?= $(wildcard ../shared/data)
 eval-retrieval: install  ## Measure every retrieval mode, with intervals (DATA=folder of sets: documents/ and questions.jsonl)
 	@$(BIN)/python evals/retrieval.py $(if $(DATA),--data $(DATA),--data evals --sets sample)
+
+bench: install  ## Measure how fast the live index answers: by stage, cold, under load (COLLECTION=sample)
+	@$(BIN)/rag-assets bench --collection $(or $(COLLECTION),sample)
 
 lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -94,6 +94,7 @@ def main() -> None:
             "collections": {name: {"source": (options.data / name / "documents").absolute()} for name in present},
             "index": {"token_vectors": options.token_vectors == "kept"},
             "sync": {"shards": 1},
+            "benchmark": {"enabled": False},
         }
     )
     chosen = modes(options.rerank_depth)

@@ -64,6 +64,8 @@ def open_index(tmp_path: Path, source: Path, postgres_url: str, parsers: ParserP
 
     def open_(*, collection: dict[str, Any] | None = None, **settings: Any) -> WarmRuntime:
         defaults: dict[str, Any] = {"sync": {"shards": 3}, "chunking": {"max_tokens": 64, "overlap_tokens": 0}}
+        # It takes time by its nature; who tests it turns it on.
+        defaults["benchmark"] = {"enabled": False}
         defaults["collections"] = {"default": {"source": source, **(collection or {})}}
         chosen = Settings(home=tmp_path / "home", postgres_url=postgres_url, **{**defaults, **settings})
         made.append(WarmRuntime(chosen, parsers))

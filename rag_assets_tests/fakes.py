@@ -89,7 +89,7 @@ class DirectRunner:
     def publish(self, collection: str) -> None:
         self._runtime.results.append(hnsw_index.materialize(self._runtime, collection))
         judged = existing_target(self._runtime, collection)
-        for step in (publishing.evaluate_target, publishing.answer_target):
+        for step in (publishing.evaluate_target, publishing.answer_target, publishing.benchmark_target):
             step(self._runtime, collection)
             if existing_target(self._runtime, collection).id != judged.id:
                 # A rebuild that was refused is the target no more; in Dagster the blocking check ends the run here.

@@ -117,6 +117,8 @@ class Bench:
     def __init__(self, root: Path, documents: Path) -> None:
         self.environment = {**os.environ, "RAG_HOME": str(root / "home")}
         self.environment.pop("RAG_CONFIG", None)
+        # What it costs to bring an index up to date, not to measure its speed.
+        (root / "rag_assets.toml").write_text("[benchmark]\nenabled = false\n", encoding="utf-8")
         self.documents = documents
         self.folder = root
         self.url = embedded(root / "home").acquire()

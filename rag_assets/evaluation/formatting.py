@@ -134,6 +134,20 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
+def _share(value: float | None) -> str:
+    """0 … 1 as a percentage."""
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"
+
+
+def _value3(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _cells(text: str) -> Markup:
+    """Cells of a Markdown table that a macro has joined, and escaped, already."""
+    return Markup(text)
+
+
 def _excerpt(text: str) -> str:
     """The start of a passage, cut at a word."""
     if len(text) <= _PASSAGE_CHARACTERS:
@@ -168,6 +182,9 @@ _FILTERS: Mapping[str, Any] = {
     "duration": duration,
     "moment": _moment,
     "number": _number,
+    "share": _share,
+    "value3": _value3,
+    "cells": _cells,
     "excerpt": _excerpt,
     "code": _code,
 }

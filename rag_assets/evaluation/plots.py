@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rag_assets.evaluation.latency import ClosedLevel, OpenLevel
 from rag_assets.evaluation.results import HistoryPoint
 from rag_assets.evaluation.statistics import Score
 
@@ -217,6 +218,46 @@ def as_png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def load_plot(closed: Sequence[ClosedLevel], opened: Sequence[OpenLevel]) -> str:
+    """Latency percentiles against throughput: closed loop as lines with a mark per concurrency, open loop as single marks.
+
+    Args:
+        closed: at least one that was answered.
+        opened: at what they achieved, their latencies corrected for coordinated omission.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure, [axes] = _figure(height=3.2)
+    answered = sorted(
+        ((level.throughput, level.latency, level) for level in closed if level.latency), key=lambda x: x[0]
+    )
+    due = [(level.achieved, level.latency) for level in opened if level.latency]
+    times: list[float] = []
+    for name, colour, style in (("p50", _BLUE, "-"), ("p95", _VERMILLION, "--"), ("p99", _INK, ":")):
+        values = [max(getattr(latency, name), _SHORTEST_MS) for _, latency, _ in answered]
+        corrected = [max(getattr(latency, name), _SHORTEST_MS) for _, latency in due]
+        axes.plot(
+            [x for x, _, _ in answered], values, color=colour, linestyle=style, marker="o", markersize=4, label=name
+        )
+        axes.scatter([x for x, _ in due], corrected, s=40, marker="D", facecolors="none", edgecolors=colour, zorder=3,
+                     label=f"{name}, open loop" if due else None)  # fmt: skip
+        times += values + corrected
+    for throughput, latency, level in answered:
+        axes.annotate(f"{level.concurrency}", (throughput, max(latency.p50, _SHORTEST_MS)), textcoords="offset points",
+                      xytext=(0, -12), ha="center", fontsize=8)  # fmt: skip
+    axes.set_yscale("log")
+    short = math.log10(max(times) / min(times)) < _SHORT_AXIS_DECADES
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: _duration(value))
+    axes.margins(y=0.15)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("queries answered a second (numbers: clients)")
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return as_data_uri(figure)
 
 
 def _figure(height: float, rows: int = 1) -> "tuple[Figure, list[Axes]]":

@@ -1,11 +1,13 @@
 """From a target generation to a verdict, a promotion or a refusal, and a report: the steps the index assets take."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
+from rag_assets.evaluation.benchmark import benchmark
 from rag_assets.evaluation.checks import structural_checks, threshold_checks
 from rag_assets.evaluation.plots import as_png, score_plot
 from rag_assets.evaluation.report import score_rows, write_report
@@ -64,6 +66,19 @@ def _settle(runtime: Runtime, generation: Generation, run_id: int, result: Evalu
     return result
 
 
+def benchmark_target(runtime: Runtime, collection: str) -> EvaluationResult:
+    """Add the latency benchmark to the target's evaluation and judge it for the last time.
+
+    Nothing is measured where ``benchmark.enabled`` is false, or no golden questions say that the index is to be judged.
+    """
+    generation = existing_target(runtime, collection)
+    run_id, result = store.latest(runtime, generation)
+    if not runtime.settings.benchmark.enabled or not result.questions:
+        return result
+    result = replace(result, benchmark=benchmark(runtime, generation))
+    return _settle(runtime, generation, run_id, gates.judge(runtime, generation, result, run_id=run_id, finished=True))
+
+
 def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
     """Make the target generation live if its last evaluation passed and still describes it; a no-op when it is live.
 
@@ -87,10 +102,11 @@ def promote_target(runtime: Runtime, collection: str, *, who: str) -> Promotion:
     failed = [check.text for check in structural_checks(inspect(runtime, generation)) if check.passed is False]
     failed += [check.text for check in result.checks if check.passed is not True]
     # A floor of what was never measured, because a step was left out, is not met either.
+    judged = {check.name for check in result.checks}
     gate = runtime.settings.gates_of(collection)
-    failed += [
-        c.text for c in threshold_checks(result, gate, finished=True) if c.passed is not True and c not in result.checks
-    ]
+    for check in threshold_checks(result, gate, finished=True):
+        if check.name not in judged and check.passed is not True:
+            failed.append(check.text)
     if failed:
         promotion.refuse(runtime, generation, " ".join(failed))
         raise GateRefused(f"{generation.name} did not pass: {' '.join(failed)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.benchmark.tables import benchmark_view
 from rag_assets.evaluation.checks import FLOOR
 from rag_assets.evaluation.formatting import (
     display_order,
@@ -24,16 +25,9 @@ from rag_assets.evaluation.formatting import (
     score_detail,
     score_value,
 )
+from rag_assets.evaluation.latency import latency_class, stage_order
 from rag_assets.evaluation.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
-from rag_assets.evaluation.results import (
-    LATENCY_LIMITS,
-    STAGES,
-    EvaluationResult,
-    PreviousEvaluation,
-    QuestionResult,
-    latency_class,
-    to_json,
-)
+from rag_assets.evaluation.results import EvaluationResult, PreviousEvaluation, QuestionResult, to_json
 from rag_assets.evaluation.statistics import Score
 
 _WORST = 10
@@ -108,7 +102,7 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         for stage, milliseconds in item.milliseconds.items():
             times.setdefault(stage, []).append(milliseconds)
     # A database may have reordered the keys of what it kept.
-    stages = sorted(result.latency, key=_stage_order)
+    stages = sorted(result.latency, key=stage_order)
     differences = result.previous.differences if result.previous else {}
     return {
         "result": result,
@@ -132,12 +126,16 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         ],
         "judge_lines": [*_usage_lines(result), *_judge_lines(result)],
         "slices": [(name, _slice_rows(values)) for name, values in sorted(result.by_slice.items())],
-        "latency": [(name, result.latency[name], latency_class(name, result.latency[name].p95)) for name in stages],
-        "latency_limits": LATENCY_LIMITS,
+        "latency": [
+            (name, result.latency[name], latency_class(name, result.latency[name].p95, result.latency_classes))
+            for name in stages
+        ],
+        "latency_limits": {
+            name: result.latency_classes[name] for name in sorted(result.latency_classes, key=stage_order)
+        },
+        **(benchmark_view(result.benchmark, result.latency_classes) if result.benchmark else {"benchmark": None}),
         "quality_plot": quality_plot(ndcg, "nDCG@10") if ndcg else None,
-        "latency_plot": latency_plot({name: times[name] for name in sorted(times, key=_stage_order)})
-        if times
-        else None,
+        "latency_plot": latency_plot({name: times[name] for name in sorted(times, key=stage_order)}) if times else None,
         "trend_plot": trend_plot(result.history) if len(result.history) > 1 else None,
         "worst": sorted((item for item in measured if (item.scores["ndcg@10"] or 0) < 1), key=_badness)[:_WORST],
         "examples": _examples(result.questions),
@@ -167,10 +165,6 @@ def score_rows(result: EvaluationResult) -> list[ScoreRow]:
         for name in names
         if scores[name].value is not None
     ]
-
-
-def _stage_order(stage: str) -> tuple[int, str]:
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES)), stage
 
 
 def _headline(result: EvaluationResult) -> str:

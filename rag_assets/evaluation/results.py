@@ -1,9 +1,4 @@
-"""What one evaluation found: values, and their JSON.
-
-Stages of latency, in milliseconds: ``embedding`` (of the question), ``retrieval`` (the database), ``search`` (both, and
-everything else a search does), ``generation`` (the language model), ``total`` (the whole query). Others may be added;
-they have no class.
-"""
+"""What one evaluation found: values, and their JSON. Stages of latency are those of :mod:`rag_assets.evaluation.latency`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,22 +7,14 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.latency import AnnRecall, LatencyBenchmark, LatencySummary
 from rag_assets.evaluation.questions import InvalidLabel, Label
-from rag_assets.evaluation.statistics import DEFAULT_SEED, Score, percentile, summarise_metrics
+from rag_assets.evaluation.statistics import DEFAULT_SEED, Score, summarise_metrics
+from rag_assets.settings import LATENCY_CLASSES, LatencyLimits
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-LatencyClass = Literal["excellent", "good", "acceptable", "poor", "critical"]
-
-STAGES = ("embedding", "retrieval", "search", "generation", "total")
-"""In the order people read them."""
-LATENCY_LIMITS: Mapping[str, tuple[float, float, float, float]] = {
-    "embedding": (0.1, 0.2, 0.5, 1),
-    "retrieval": (0.05, 0.1, 0.3, 1),
-    "generation": (3, 5, 10, 15),
-    "total": (3, 5, 10, 15),
-}
-"""Seconds: under the first is excellent, then up to each next one good, acceptable, poor; beyond the last, critical."""
-
+_LATE = ("latency", "benchmark", "previous", "baseline", "history", "created_at", "judge_paid")
+"""What the clock, or a purse, decides."""
 UNFILTERED = "none"
 _DIGITS = 6
 """Decimal places in JSON: below this, floating point differs between processors."""
@@ -94,28 +81,6 @@ class QuestionResult:
     """What the search was restricted to."""
     usage: Usage | None = None
     """What the answer took; None: nothing was answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatencySummary:
-    """Distribution of one stage's time, in milliseconds."""
-
-    n: int
-    p50: float
-    p95: float
-    p99: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class AnnRecall:
-    """recall@10 of the approximate index against exact search, over queries."""
-
-    n: int
-    mean: float
-    p05: float
-    """5th percentile: what one query in twenty gets, or less."""
-    min: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +168,8 @@ class EvaluationResult:
     by_slice: Mapping[str, Mapping[str, Mapping[str, Score]]] = field(default_factory=dict)
     """Slice name (``file type``, ``kind``, ``filter``) → slice value → metric → score."""
     latency: Mapping[str, LatencySummary] = field(default_factory=dict)
+    latency_classes: Mapping[str, LatencyLimits] = field(default_factory=lambda: dict(LATENCY_CLASSES))
+    """By which times are called excellent … critical."""
     ann_recall: AnnRecall | None = None
     checks: tuple[Check, ...] = ()
     invalid_labels: tuple[InvalidLabel, ...] = ()
@@ -214,27 +181,8 @@ class EvaluationResult:
     judge: Judging | None = None
     """None: no model judged."""
     judge_paid: JudgePaid | None = None
-
-
-def summarise_latency(milliseconds: Sequence[float]) -> LatencySummary:
-    """Percentiles of one stage's times. Raises RagAssetsError if there are none."""
-    p50, p95, p99 = (percentile(milliseconds, q) for q in (50, 95, 99))
-    return LatencySummary(len(milliseconds), p50, p95, p99, max(milliseconds))
-
-
-def latency_class(stage: str, milliseconds: float) -> LatencyClass | None:
-    """The class of a time by ``LATENCY_LIMITS``; None for a stage without limits."""
-    if stage not in LATENCY_LIMITS:
-        return None
-    excellent, good, acceptable, poor = LATENCY_LIMITS[stage]
-    seconds = milliseconds / 1000
-    if seconds < excellent:
-        return "excellent"
-    if seconds <= good:
-        return "good"
-    if seconds <= acceptable:
-        return "acceptable"
-    return "poor" if seconds <= poor else "critical"
+    benchmark: LatencyBenchmark | None = None
+    """None: speed under load was not measured."""
 
 
 def file_type(result: QuestionResult) -> str:
@@ -272,17 +220,17 @@ def score_slices(
 def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
     """The result as JSON values, in a fixed order, scores rounded to 6 decimals.
 
-    Everything the clock decides is under ``timings``, ``latency``, ``previous``, ``baseline``, ``history`` and in ``created_at``, and
-    what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
+    Everything the clock decides is under ``timings``, ``latency``, ``benchmark``, ``previous``, ``baseline``, ``history`` and in
+    ``created_at``, and what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
     same data (checks and reasons about time aside).
 
     Args:
         result: the evaluation.
         report: path of the report, for the ``report`` field.
     """
-    data: dict[str, Any] = {"verdict": result.verdict, "report": report, **_plain(result)}
+    data: dict[str, Any] = {"verdict": result.verdict, "report": report, **plain(result)}
     questions = data.pop("questions")
-    late = {name: data.pop(name) for name in ("latency", "previous", "baseline", "history", "created_at", "judge_paid")}
+    late = {name: data.pop(name) for name in _LATE}
     timings = {question["id"]: question.pop("milliseconds") for question in questions}
     return {**data, "questions": questions, **late, "timings": timings}
 
@@ -305,14 +253,14 @@ def from_json(data: Mapping[str, Any]) -> EvaluationResult:
         ) from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values of a dataclass, mapping or sequence; keys of mappings sorted, ``recall@5`` before ``recall@10``."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(value[key]) for key in sorted(value, key=metric_order)}
+        return {str(key): plain(value[key]) for key in sorted(value, key=metric_order)}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         # Adding 0.0 turns -0.0 into 0.0. JSON has no word for NaN; None is ours for "not measured".
         return round(value, _DIGITS) + 0.0 if math.isfinite(value) else None

@@ -13,27 +13,27 @@ import numpy.typing as npt
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation import gates
+from rag_assets.evaluation.ann_recall import ann_recall
 from rag_assets.evaluation.answers import score_answer
 from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE, evidence_in_context
 from rag_assets.evaluation.judging import Given, judge_answers
+from rag_assets.evaluation.latency import AnnRecall, summarise_latency, summarise_stages
 from rag_assets.evaluation.provenance import corpus_texts, describe
 from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
 from rag_assets.evaluation.results import (
-    AnnRecall,
     Citation,
     EvaluationResult,
     QuestionResult,
     RetrievedPassage,
     Usage,
     score_slices,
-    summarise_latency,
 )
 from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_scores
-from rag_assets.evaluation.statistics import DEFAULT_SEED, percentile, summarise_metrics
+from rag_assets.evaluation.statistics import DEFAULT_SEED, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
 from rag_assets.retrieval.filters import filters_of
-from rag_assets.retrieval.search import search, similarities
+from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
@@ -64,10 +64,6 @@ def evaluate_retrieval(
     for question in questions[:WARM_UP]:
         search(runtime, question.question, generation=generation, k=DEPTH)
     results = _search_all(runtime, generation, report, texts)
-    latency: dict[str, list[float]] = {}
-    for result in results:
-        for stage, value in result.milliseconds.items():
-            latency.setdefault(stage, []).append(value)
     return EvaluationResult(
         collection=generation.collection,
         generation=generation.name,
@@ -79,7 +75,8 @@ def evaluate_retrieval(
         questions=tuple(results),
         retrieval=summarise_metrics([result.scores for result in results if result.scores]),
         by_slice=score_slices(results),
-        latency={stage: summarise_latency(values) for stage, values in latency.items()},
+        latency=summarise_stages([result.milliseconds for result in results]),
+        latency_classes=runtime.settings.benchmark.classes,
         ann_recall=_ann_recall(runtime, generation, [question.question for question in questions]),
         invalid_labels=report.invalid,
     )
@@ -153,19 +150,8 @@ def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:
 
 
 def _ann_recall(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> AnnRecall | None:
-    """recall@10 of the index against exact search, judged by similarity so that ties count as found."""
     vectors = _ann_queries(runtime, generation, questions)
-    recalls: list[float] = []
-    for number, vector in enumerate(vectors):
-        exact = similarities(runtime, generation, vector, 10, exact=True)
-        found = similarities(runtime, generation, vector, 10)
-        if exact:
-            floor = min(exact) - 1e-6
-            recalls.append(sum(similarity >= floor for similarity in found) / len(exact))
-        runtime.progress("compare with exact search", number + 1, len(vectors))
-    if not recalls:
-        return None
-    return AnnRecall(len(recalls), float(np.mean(recalls)), percentile(recalls, 5), min(recalls))
+    return ann_recall(runtime, generation, vectors, total=len(vectors))
 
 
 def _ann_queries(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> Vectors:

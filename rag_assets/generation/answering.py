@@ -165,7 +165,7 @@ def _complete(router: Any, model: str, messages: list[dict[str, str]]) -> Any:
         return router.completion(model=model, messages=messages)
     except Exception as error:  # LiteLLM's errors share no base class; whatever it is, the model did not answer
         # `from None`: the original carries the request, and with it the key.
-        raise RagAssetsError(_explain(error, router, model)) from None
+        raise RagAssetsError(explain_failure(error, router, model)) from None
 
 
 def _content(response: Any, model: str) -> str:
@@ -213,7 +213,8 @@ _KEY = re.compile(r"\bBearer\s+\S+|\b(?:sk|pk|key|hf|gsk)[-_][\w*.-]{6,}", re.IG
 _DETAIL_CHARACTERS = 160
 
 
-def _explain(error: Exception, router: Any, model: str) -> str:
+def explain_failure(error: Exception, router: Any, model: str) -> str:
+    """What people are told of a LiteLLM error: the model, the reason, the cure; never a key."""
     deployments = [entry["litellm_params"] for entry in router.get_model_list(model_name=model) or []]
     kind = "APIConnectionError" if "Connection error" in str(error) else type(error).__name__
     reason, cure = _FAILURES.get(kind, _OTHER_FAILURE)

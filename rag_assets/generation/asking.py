@@ -11,6 +11,7 @@ from rag_assets.generation.answering import Answer, answer
 from rag_assets.generation.packing import pack
 from rag_assets.generation.router import build_router
 from rag_assets.models import Condition, Hit
+from rag_assets.retrieval.context import Context
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.neighbours import gaps_between
 from rag_assets.retrieval.search import checked_question, search
@@ -25,6 +26,48 @@ class Asked:
     answer: Answer
     generation: Generation
     milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a model is about to be given."""
+
+    question: str
+    """Cleaned."""
+    context: Context
+    generation: Generation
+    milliseconds: Mapping[str, float]
+    """Of the search, and ``context``: choosing and packing the passages."""
+
+
+def prepare(
+    runtime: Runtime,
+    question: str,
+    *,
+    collection: str | None = None,
+    filters: Sequence[Condition] = (),
+    generation: Generation | None = None,
+) -> Prepared:
+    """Search, and pack what was found for the answering model.
+
+    Raises:
+        ConfigurationError: the question is empty or too long, or a filter's field is unknown.
+        RagAssetsError: nothing is live yet, or the context does not fit.
+    """
+    settings = runtime.settings.answers
+    question = checked_question(question)
+    target = generation.collection if generation else runtime.settings.target(collection)
+    # Diversity is applied below, to all that was found: places are counted in chunks of the context, not in hits.
+    retrieval = runtime.settings.retrieval_of(target).model_copy(update={"diversity": False})
+    found = search(
+        runtime, question, collection=target, k=POOL, filters=filters, generation=generation, retrieval=retrieval
+    )
+    began = time.perf_counter()
+    hits = diverse_hits(found.hits, settings, retrieval)
+    gaps = gaps_between(runtime, target, hits[: settings.wanted(len(hits))])
+    context = pack(hits, settings, token_counter(settings.model), gaps)
+    packing = time.perf_counter() - began
+    return Prepared(question, context, found.generation, {**found.milliseconds, "context": packing * 1000})
 
 
 class Asker:
@@ -50,32 +93,20 @@ class Asker:
         """
         started = time.perf_counter()
         settings = self._runtime.settings.answers
-        question = checked_question(question)
-        target = generation.collection if generation else self._runtime.settings.target(collection)
-        # Diversity is applied below, to all that was found: places are counted in chunks of the context, not in hits.
-        retrieval = self._runtime.settings.retrieval_of(target).model_copy(update={"diversity": False})
-        found = search(
-            self._runtime,
-            question,
-            collection=target,
-            k=POOL,
-            filters=filters,
-            generation=generation,
-            retrieval=retrieval,
+        prepared = prepare(self._runtime, question, collection=collection, filters=filters, generation=generation)
+        given = answer(
+            prepared.question,
+            prepared.context,
+            router=self._router,
+            settings=settings,
+            count_tokens=token_counter(settings.model),
         )
-        began = time.perf_counter()
-        hits = diverse_hits(found.hits, settings, retrieval)
-        count = token_counter(settings.model)
-        context = pack(hits, settings, count, gaps_between(self._runtime, target, hits[: settings.wanted(len(hits))]))
-        packing = time.perf_counter() - began
-        given = answer(question, context, router=self._router, settings=settings, count_tokens=count)
         milliseconds = {
-            **found.milliseconds,
-            "context": packing * 1000,
+            **prepared.milliseconds,
             "generation": given.seconds * 1000,
             "total": (time.perf_counter() - started) * 1000,
         }
-        return Asked(given, found.generation, milliseconds)
+        return Asked(given, prepared.generation, milliseconds)
 
 
 def diverse_hits(hits: Sequence[Hit], answers: AnswerSettings, retrieval: RetrievalSettings) -> list[Hit]:

@@ -1,5 +1,6 @@
 """Candidates of one question from one generation: what each side finds, and how the two become one ranking."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Candidates:
     """BM25 of what only the dense side found."""
     plan: Plan | None = None
     """Which way was taken behind the filter; None: there is none."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key."""
 
 
 def find(
@@ -58,7 +61,11 @@ def find(
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
     """
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
+    seconds: dict[str, float] = {}
+    began = time.perf_counter()
     dense, passing, plan = dense_side(connection, generation, asked, depth, ef_search)
+    if asked.vector is not None:
+        began = _lap(seconds, "dense", began)
     bm25: dict[str, float] = {}
     others: Mapping[str, float] = {}
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
@@ -76,13 +83,24 @@ def find(
         )
         bm25 = {match.chunk_id: match.score for match in found.matches}
         others = found.others
+        # Without a vector the listing of what passes the filter is part of it.
+        began = _lap(seconds, "lexical", began)
     if settings.mode != "hybrid" or not bm25:
-        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan)
+        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan, seconds=seconds)
     near: Mapping[str, float] = {}
     if settings.fusion == "convex":
         near = pgvector.similarities(connection, generation, [item for item in bm25 if item not in dense], asked.vector)
     fused = fuse(dense, bm25, settings, other_dense=near, other_bm25=others)
-    return Candidates(tuple(ranked(fused))[:count], dense, bm25, fused, others, plan)
+    order = tuple(ranked(fused))[:count]
+    _lap(seconds, "fuse", began)
+    return Candidates(order, dense, bm25, fused, others, plan, seconds)
+
+
+def _lap(seconds: dict[str, float], stage: str, began: float) -> float:
+    """Note the time since ``began``; returns the time it is."""
+    now = time.perf_counter()
+    seconds[stage] = now - began
+    return now
 
 
 def dense_side(

@@ -33,7 +33,8 @@ class SearchResult:
     hits: tuple[Hit, ...]
     generation: Generation
     milliseconds: Mapping[str, float]
-    """``embedding`` (the question), ``retrieval`` (the database), ``rerank`` (if asked for), ``search`` (everything)."""
+    """``embedding`` (the question), ``retrieval`` (everything in the database, of which ``dense``, ``lexical`` and ``fuse`` are
+    parts), ``rerank`` (if asked for), ``search`` (everything)."""
     reranked: bool = False
     """True when a reranker ordered the hits; False also where its time was spent before it was done."""
     plan: Plan | None = None
@@ -100,6 +101,7 @@ def search(
         hits = _diverse(hits, k, settings)
     milliseconds = {
         "embedding": embedding * 1000,
+        **{stage: spent * 1000 for stage, spent in passages.found.seconds.items()},
         "retrieval": (retrieved - started - embedding) * 1000,
         **({"rerank": seconds * 1000} if settings.rerank != "none" else {}),
         "search": (time.perf_counter() - started) * 1000,

@@ -7,9 +7,11 @@ Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), `
 collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL server to use instead of the embedded one).
 """
 
+from rag_assets.settings.benchmark import LATENCY_CLASSES, BenchmarkSettings, LatencyLimits
 from rag_assets.settings.loading import find_config, load_settings
 from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, NAME_PATTERN, CollectionSettings, Settings
 from rag_assets.settings.sections import (
+    LATENCY_STAGES,
     AnswerSettings,
     ChunkingSettings,
     EmbedderSettings,
@@ -27,8 +29,11 @@ from rag_assets.settings.sections import (
 __all__ = [
     "CONFIG_FILE",
     "DEFAULT_COLLECTION",
+    "LATENCY_CLASSES",
+    "LATENCY_STAGES",
     "NAME_PATTERN",
     "AnswerSettings",
+    "BenchmarkSettings",
     "ChunkingSettings",
     "CollectionSettings",
     "EmbedderSettings",
@@ -37,6 +42,7 @@ __all__ = [
     "IndexSettings",
     "JudgeSettings",
     "Language",
+    "LatencyLimits",
     "LexicalSettings",
     "ParsingSettings",
     "RetrievalSettings",

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from rag_assets.errors import ConfigurationError
+from rag_assets.settings.benchmark import BenchmarkSettings
 from rag_assets.settings.sections import (
     AnswerSettings,
     ChunkingSettings,
@@ -67,6 +68,7 @@ class Settings(Section):
     thresholds: Path | None = None
     """File of floors and budgets by collection; None: ``evals/thresholds.toml`` beside the settings file, if there is one."""
     serving: ServingSettings = ServingSettings()
+    benchmark: BenchmarkSettings = BenchmarkSettings()
     sync: SyncSettings = SyncSettings()
 
     @field_validator("collections")

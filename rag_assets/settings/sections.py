@@ -216,6 +216,12 @@ class JudgeSettings(Section):
     """Make evaluations from kept replies alone and call nobody; what is not kept is unmeasured."""
 
 
+LATENCY_STAGES = (
+    "embedding", "dense", "lexical", "fuse", "retrieval", "rerank", "search", "first_token", "generation", "total",
+)  # fmt: skip
+"""What has a latency, in the order people read it; see :mod:`rag_assets.evaluation.latency`."""
+
+
 class GateSettings(Section):
     """Floors and budgets a generation must meet before it goes live.
 
@@ -237,7 +243,15 @@ class GateSettings(Section):
     search_p95_seconds: float = Field(1.0, gt=0)
     """Budget of the 95th percentile of search time, embedding of the question included."""
     p95_seconds: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """The same for other stages, as the latency benchmark names them: ``generation = 5``."""
+    """The same for other stages, as the latency benchmark names them: ``generation = 5``. It holds where the stage is measured."""
+
+    @field_validator("p95_seconds")
+    @classmethod
+    def _known_stages(cls, value: dict[str, float]) -> dict[str, float]:
+        for stage in value:
+            if stage not in LATENCY_STAGES:
+                raise ValueError(f"{stage!r} is no stage; known: {', '.join(LATENCY_STAGES)}")
+        return value
 
 
 class ServingSettings(Section):

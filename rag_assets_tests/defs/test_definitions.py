@@ -69,11 +69,18 @@ def test_index_level_assets_are_partitioned_by_collection(graph: dg.AssetSelecti
 
 
 def test_the_assets_depend_on_each_other_in_the_order_of_the_work(graph: dg.AssetSelection) -> None:
-    order = ("document_source", *SHARD_ASSETS, "hnsw_index", "retrieval_evaluation", "answer_evaluation")
+    order = (
+        "document_source",
+        *SHARD_ASSETS,
+        "hnsw_index",
+        "retrieval_evaluation",
+        "answer_evaluation",
+        "latency_benchmark",
+    )
     for before, after in itertools.pairwise(order):
         assert key(before) in graph.get(key(after)).parent_keys
     assert graph.get(key("live_index")).parent_keys == {
-        key("hnsw_index"), key("retrieval_evaluation"), key("answer_evaluation")
+        key("hnsw_index"), key("retrieval_evaluation"), key("answer_evaluation"), key("latency_benchmark")
     }  # fmt: skip
     assert graph.get(key("evaluation_report")).parent_keys == {key("live_index")}
     assert graph.get(key(TUNING_ASSET)).parent_keys == {key("live_index")}
@@ -131,7 +138,8 @@ def test_shard_keys_sort_as_numbers() -> None:
         ({"index": {"ef_search": 50}}, set()),
         ({"parsing": {"max_characters": 5000}}, {"raw_documents"}),
         ({"gates": {"ndcg_drop": 0.1}}, {"retrieval_evaluation", "live_index"}),
-        ({"answers": {"top_k": 2}}, {"answer_evaluation"}),
+        ({"answers": {"top_k": 2}}, {"answer_evaluation", "latency_benchmark"}),
+        ({"benchmark": {"seconds": 1}}, {"latency_benchmark"}),
         ({"judge": {"repeats": 3}}, {"answer_evaluation"}),
     ],
 )

@@ -51,6 +51,7 @@ def opened(home: Path, source: Path, parsers: ParserPool, url: str | None = None
         collections={"default": {"source": source}},  # type: ignore[dict-item]
         sync={"shards": 2},  # type: ignore[arg-type]
         chunking={"max_tokens": 64, "overlap_tokens": 0},  # type: ignore[arg-type]
+        benchmark={"enabled": False},  # type: ignore[arg-type]
     )
     return WarmRuntime(settings, parsers)
 

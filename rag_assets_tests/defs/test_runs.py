@@ -111,7 +111,8 @@ def test_the_source_is_observed_in_the_version_that_was_read(dagster: Dagster, s
 def test_an_asset_page_shows_counts_a_table_a_histogram_and_quarantined_files(
     open_dagster: OpenDagster, source: Path
 ) -> None:
-    dagster = open_dagster(sync={"shards": 1})
+    quick = {"concurrencies": [1], "rates": [50], "seconds": 0.05, "warm_up_seconds": 0, "generations": 0}
+    dagster = open_dagster(sync={"shards": 1}, benchmark=quick)
     corpus(source)
     write(source, "broken.md", "")
     shown = {name: item.metadata for name, item in materializations(dagster.update(0)).items()}
@@ -131,9 +132,16 @@ def test_an_asset_page_shows_counts_a_table_a_histogram_and_quarantined_files(
     published = {name: item.metadata for name, item in materializations(dagster.publish()).items()}
     assert published["live_index"]["promoted_now"].value is True
     assert [record.data["state"] for record in published["live_index"]["generations"].records] == ["live"]
+    speed = published["latency_benchmark"]
+    assert speed["search_p95_ms"].value > 0
+    assert speed["queries_per_second"].value > 0
+    assert (speed["recall_at_10"].value, speed["failed"].value) == (1, 0)
+    for row in ("| search | warm |", "| search | cold: new connection |", "| clients |", "| queries/s due |"):
+        assert row in speed["tables"].value, row
     assert published["evaluation_report"]["verdict"].value == "pass"
     assert Path(published["evaluation_report"]["report"].value).is_file()
     assert published["evaluation_report"]["summary"].value.startswith("#")
+    assert "## Speed under load" in published["evaluation_report"]["summary"].value
 
 
 def test_nothing_is_pickled(dagster: Dagster, source: Path, tmp_path: Path) -> None:
@@ -152,8 +160,9 @@ def test_a_second_publish_changes_nothing(dagster: Dagster, source: Path) -> Non
     dagster.update_all()
     dagster.publish()
     before = query(dagster.runtime, "SELECT * FROM promotion")
-    shown = materializations(dagster.publish())["live_index"].metadata
-    assert shown["promoted_now"].value is False
+    again = materializations(dagster.publish())
+    assert again["live_index"].metadata["promoted_now"].value is False
+    assert again["latency_benchmark"].metadata["measured"].value == "nothing: benchmark.enabled is false"
     assert query(dagster.runtime, "SELECT * FROM promotion") == before
 
 

@@ -169,6 +169,21 @@ def test_tune_prints_what_it_measured_and_writes_a_report(indexed: Indexed) -> N
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_bench_measures_the_live_index_as_the_options_say(indexed: Indexed) -> None:
+    options = ("--concurrency", "2", "--rate", "20", "--seconds", "0.2", "--no-generate")
+    found = indexed[0].json("bench", *options)
+    assert (found["generation"], found["queries"], found["query_source"]) == ("default#1", 3, "golden questions")
+    stages = {"embedding", "dense", "lexical", "fuse", "retrieval", "search"}
+    assert found["stages"].keys() == found["cold"]["stages"].keys() == stages
+    assert found["stages"]["search"].keys() == {"n", "p50", "p95", "p99", "max"}
+    (closed,), (opened,) = found["closed"], found["open"]
+    assert (closed["concurrency"], closed["errors"], opened["rate"], opened["errors"]) == (2, 0, 20, 0)
+    assert closed["throughput"] > 0
+    assert closed["quality"]["hit_rate_at_10"] == closed["quality"]["recall_at_10"] == 1
+    assert opened["latency"].keys() == found["stages"]["search"].keys()
+    assert found["answers"] is None
+
+
 def test_doctor_lists_what_it_looked_at(indexed: Indexed) -> None:
     found = indexed[0].json("doctor")
     assert found["ok"] is True

@@ -58,7 +58,7 @@ def test_floors_that_are_met_let_an_index_go_live(open_gated: Any) -> None:
         ({"floors": {"precision@10": 0.9}}, "precision@10 is 0.100"),
         ({"floors": {"token_f1": 1.0, "exact_match": 1.0}}, "exact_match is"),
         ({"floors": {"faithfulness": 0.5}}, "faithfulness was not measured"),
-        ({"p95_seconds": {"search": 1e-9}}, "p95 of search is"),
+        ({"p95_seconds": {"search": 1e-9}}, "95 % of search take at most"),
     ],
     ids=["retrieval", "answers", "unmeasured", "slow"],
 )
@@ -70,7 +70,7 @@ def test_what_misses_its_thresholds_is_refused_and_the_old_index_goes_on(
     refused = open_gated(m=8, **gates)
     report = run(refused)
     assert report.refused is not None
-    assert why in report.refused
+    assert report.refused.count(why) == 1
     assert states(refused) == ["live", "refused"]
     assert answers(refused, "alpha alpha", "gamma") == before
     (row,) = query(refused, "SELECT reason FROM generation WHERE state = 'refused'")

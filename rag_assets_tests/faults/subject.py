@@ -27,6 +27,7 @@ BASE: Mapping[str, Any] = {
     "chunking": {"max_tokens": 64, "overlap_tokens": 0},
     # Nothing here is judged by the clock: the machine may be as slow as it likes.
     "gates": {"search_p95_seconds": 600},
+    "benchmark": {"enabled": False},
 }
 """Settings of every subject; what a test says goes before them, section by section."""
 

@@ -33,6 +33,19 @@ def test_a_rare_word_is_found_by_the_lexical_side_which_says_so(filled: WarmRunt
     assert (hit.ranks["bm25"], hit.ranks["dense"]) == (1, None)
 
 
+def test_the_time_of_each_part_is_told_and_lies_within_the_whole(filled: WarmRuntime) -> None:
+    both = {"dense", "lexical", "fuse"}
+    for settings, parts in (
+        (mode("dense"), {"dense"}),
+        (mode("lexical"), {"lexical"}),
+        (mode("hybrid"), both),
+        (mode("hybrid", fusion="rrf"), both),
+    ):
+        spent = search(filled, "document 3 topic 21", collection="default", retrieval=settings).milliseconds
+        assert spent.keys() == {"embedding", "retrieval", "search", *parts}
+        assert 0 < sum(spent[part] for part in parts) <= spent["retrieval"] <= spent["search"]
+
+
 def test_the_dense_side_knows_no_words(filled: WarmRuntime) -> None:
     hits = search(filled, "document 3 topic 21", collection="default", k=5, retrieval=mode("dense")).hits
     assert len(hits) == 5

@@ -5,9 +5,19 @@ from dataclasses import replace
 from functools import cache
 
 from rag_assets.evaluation.answers import score_answer
+from rag_assets.evaluation.latency import (
+    AnnRecall,
+    ClosedLevel,
+    ColdStart,
+    FoundQuality,
+    GenerationSpeed,
+    LatencyBenchmark,
+    LatencySummary,
+    OpenLevel,
+    summarise_latency,
+)
 from rag_assets.evaluation.questions import InvalidLabel, Label, Question
 from rag_assets.evaluation.results import (
-    AnnRecall,
     Check,
     Citation,
     EvaluationResult,
@@ -16,7 +26,6 @@ from rag_assets.evaluation.results import (
     QuestionResult,
     RetrievedPassage,
     score_slices,
-    summarise_latency,
 )
 from rag_assets.evaluation.retrieval_metrics import score_question
 from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
@@ -80,6 +89,35 @@ def question_result(number: int, generator: random.Random, quality: float) -> Qu
             "generation": generation,
             "total": search + generation,
         },
+    )
+
+
+def realistic_benchmark(error: str = "The model replied too late.") -> LatencyBenchmark:
+    """Invented figures of a small machine, with something failed in every phase."""
+
+    def summary(milliseconds: float) -> LatencySummary:
+        return LatencySummary(80, milliseconds, 2 * milliseconds, 3 * milliseconds, 4 * milliseconds)
+
+    quality = FoundQuality(0.991, 80, 0.95, 0.87, 78)
+    return LatencyBenchmark(
+        queries=100,
+        query_source="golden questions",
+        seconds=2.0,
+        warm_up_seconds=0.5,
+        pool_size=10,
+        stages={"search": summary(12.0), "embedding": summary(7.0)},
+        quality=quality,
+        ann_recall=AnnRecall(60, 0.987, 0.9, 0.8),
+        cold=ColdStart("connection", {"search": summary(31.0)}),
+        closed=(
+            ClosedLevel(1, 160, 0, None, 80.0, summary(12.0), quality),
+            ClosedLevel(4, 240, 2, error, 120.0, summary(30.0), quality),
+            ClosedLevel(8, 0, 9, error, 0.0, None),
+        ),
+        open=(OpenLevel(96.0, 95.5, 190, 1, error, 3, summary(40.0), summary(25.0), quality),),
+        answers=GenerationSpeed(error, 5, 1, error, {"first_token": summary(400.0)}, 55.5, 43.2),
+        took_seconds=17.0,
+        errors={"cold": 1},
     )
 
 
@@ -154,4 +192,5 @@ def realistic_result(questions: int = 120, quality: float = 0.7, seed: int = 1) 
             HistoryPoint(f"2026-11-{day:02}T03:00:00+00:00", f"handbook-{day:04}", 0.7 + day / 300, 60 - day)
             for day in range(9, 22)
         ),
+        benchmark=realistic_benchmark(),
     )

@@ -11,6 +11,7 @@ from rag_assets.evaluation.plots import (
     as_data_uri,
     as_png,
     latency_plot,
+    load_plot,
     pareto_plot,
     quality_plot,
     score_plot,
@@ -18,6 +19,8 @@ from rag_assets.evaluation.plots import (
 )
 from rag_assets.evaluation.results import HistoryPoint
 from rag_assets.evaluation.statistics import Score
+
+from .fixtures import realistic_benchmark
 
 HISTORY = [HistoryPoint(f"2026-11-{day:02}T03:00:00+00:00", f"g{day}", 0.5 + day / 100, 40.0) for day in range(1, 21)]
 SCORES = [
@@ -29,6 +32,7 @@ PLOTS: list[Callable[[], str]] = [
     lambda: quality_plot([0.0, 0.5, 1.0], "nDCG@10"),
     lambda: trend_plot(HISTORY),
     lambda: as_data_uri(score_plot(SCORES)),
+    lambda: load_plot(realistic_benchmark().closed, realistic_benchmark().open),
 ]
 
 
@@ -56,6 +60,13 @@ def test_a_narrow_range_of_times_still_has_an_axis() -> None:
 
 def test_extreme_times_and_mathematics_in_names_are_drawn() -> None:
     assert "$a_1$ <b>" in words(latency_plot({"$a_1$ <b>": [0.0], "x": [1e7, 1e-9]}))
+
+
+def test_the_load_plot_names_percentiles_and_clients() -> None:
+    drawn = words(PLOTS[4]())
+    assert {"p50", "p95", "p99", "p99, open loop", "1", "4", "50 ms"} <= set(drawn)
+    assert "8" not in drawn, "nothing was answered to eight clients"
+    assert "p50, open loop" not in words(load_plot(realistic_benchmark().closed[:1], ()))
 
 
 def test_the_quality_plot_shows_the_mean() -> None:

@@ -25,7 +25,7 @@ from rag_assets.evaluation.results import (
 )
 from rag_assets.evaluation.statistics import Score
 
-from .fixtures import realistic_result
+from .fixtures import realistic_benchmark, realistic_result
 
 _VOID = {"meta", "img", "br", "link", "hr", "input"}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><a href='javascript:alert(3)'>|`${{7*7}}`</a>"
@@ -94,6 +94,7 @@ def evil_result() -> EvaluationResult:
         by_slice={EVIL: {EVIL: {"ndcg@10": Score(0.5, 0.4, 0.6, 2, 2)}}},
         latency={EVIL: result.latency["search"]},
         checks=(Check(EVIL, False, 0.0, 1.0, EVIL),),
+        benchmark=realistic_benchmark(EVIL),
         invalid_labels=(InvalidLabel(EVIL, EVIL, EVIL, EVIL),),
         history=(HistoryPoint(EVIL, EVIL, 0.5, 1.0), HistoryPoint(EVIL, EVIL, None, None)),
     )
@@ -109,6 +110,7 @@ def test_the_report_says_everything_in_order(tmp_path: Path) -> None:
         "Requirements",
         "Quality",
         "Speed",
+        "Speed under load",
         "Trend",
         "Where it fails: the 10 weakest questions",
         "Where it works: some good answers",
@@ -139,6 +141,12 @@ def test_the_report_says_everything_in_order(tmp_path: Path) -> None:
         "rag-assets evaluate --collection handbook",
         "chunker.max_tokens",
         "0.9923",
+        "cold: new connection",
+        "99.1 %",
+        "55.5 tokens a second",
+        "1 failed: The model replied too late.",
+        "First failure with 4 clients: The model replied too late.",
+        "Failed searches (cold): 1.",
     ):
         assert part in said, part
 
@@ -156,7 +164,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     page = written(realistic_result(20), tmp_path)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     sources = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data", "action")]
-    assert len(sources) == 4
+    assert len(sources) == 5
     assert all(value.startswith("data:image/svg+xml;base64,") for value in sources)
     style = (tmp_path / "report.html").read_text(encoding="utf-8").split("<style>")[1].split("</style>")[0]
     assert "@import" not in style
@@ -170,7 +178,7 @@ def test_nothing_from_a_document_becomes_markup(tmp_path: Path) -> None:
     page = written(evil_result(), tmp_path)
     assert "script" not in page.tags
     assert "a" not in page.tags
-    assert page.tags.count("img") == 4  # The plots.
+    assert page.tags.count("img") == 5  # The plots.
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     # … and yet it is all there to be read.
     assert page.text.count("<script>alert(1)</script>") > 20
@@ -184,7 +192,7 @@ def test_markdown_from_a_document_stays_text(tmp_path: Path) -> None:
     rendered = Page(f"<main>{markdown.markdown(source, extensions=['tables'])}</main>")
     assert not {"script", "img", "a"} & set(rendered.tags)
     tables = [table.splitlines() for table in source.split("\n\n") if table.startswith("|")]
-    assert len(tables) >= 6
+    assert len(tables) >= 9
     for table in tables:
         # A cell border is a "|" that no backslash escapes.
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table}) == 1, table[0]

@@ -5,20 +5,20 @@ import math
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.latency import LatencySummary, latency_class, summarise_latency, summarise_stages
 from rag_assets.evaluation.questions import Label
 from rag_assets.evaluation.results import (
-    LatencySummary,
     QuestionResult,
     file_type,
     from_json,
-    latency_class,
     score_slices,
-    summarise_latency,
     to_json,
 )
 from rag_assets.evaluation.statistics import Score
+from rag_assets.settings import Settings
 
 from .fixtures import realistic_result
 
@@ -48,8 +48,9 @@ def test_only_the_parts_of_the_clock_differ_between_two_runs() -> None:
         latency={stage: replace(value, p95=value.p95 * 2) for stage, value in first.latency.items()},
         history=first.history[1:],
         previous=None,
+        benchmark=None,
     )
-    clock = {"timings", "latency", "history", "previous", "created_at"}
+    clock = {"timings", "latency", "benchmark", "history", "previous", "created_at"}
     texts = []
     for result in (first, second):
         data = to_json(result)
@@ -57,6 +58,14 @@ def test_only_the_parts_of_the_clock_differ_between_two_runs() -> None:
         texts.append(json.dumps({key: value for key, value in data.items() if key not in clock}))
     assert texts[0] == texts[1]
     assert to_json(first) != to_json(second)
+
+
+def test_an_evaluation_of_an_earlier_release_has_no_benchmark_and_the_default_classes() -> None:
+    data = to_json(realistic_result(4))
+    del data["benchmark"], data["latency_classes"]
+    again = from_json(data)
+    assert again.benchmark is None
+    assert latency_class("total", 2900, again.latency_classes) == "excellent"
 
 
 def test_the_order_in_which_scores_were_computed_does_not_show() -> None:
@@ -111,6 +120,26 @@ def test_damaged_json_is_refused_with_a_cure(damage: dict[str, object]) -> None:
 )
 def test_times_are_classed_by_stage(stage: str, seconds: float, expected: str | None) -> None:
     assert latency_class(stage, seconds * 1000) == expected
+
+
+def test_the_settings_can_move_the_limits_of_a_class() -> None:
+    classes = Settings(benchmark={"classes": {"search": [0.01, 0.02, 0.03, 0.04]}}).benchmark.classes
+    assert latency_class("search", 35, classes) == "poor"
+    assert latency_class("embedding", 35, classes) == "excellent"
+
+
+@pytest.mark.parametrize(
+    "classes", [{"search": [0.1, 0.05, 1, 2]}, {"searching": [1, 2, 3, 4]}, {"search": [0, 1, 2, 3]}]
+)
+def test_limits_that_do_not_rise_and_unknown_stages_are_refused(classes: dict[str, list[float]]) -> None:
+    with pytest.raises(ValidationError, match="search"):
+        Settings(benchmark={"classes": classes})
+
+
+def test_a_stage_that_some_requests_skip_is_summarised_over_the_others() -> None:
+    found = summarise_stages([{"search": 3.0, "rerank": 1.0, "other": 1.0}, {"search": 5.0}])
+    assert list(found) == ["rerank", "search", "other"]
+    assert (found["rerank"].n, found["search"].n, found["search"].max) == (1, 2, 5.0)
 
 
 def test_latency_is_summarised_by_percentiles() -> None:
