@@ -21,6 +21,7 @@ _STEPS = {
     "variants": "Comparing variants",
     "compare with exact search": "Comparing with exact search",
     "answer": "Answering golden questions",
+    "draft": "Drafting questions",
 }
 _PIPE_WIDTH = 4096
 """Columns of a table that is not read on a terminal: more than any row needs; tables are as wide as their content."""

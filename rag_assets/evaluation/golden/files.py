@@ -1,9 +1,12 @@
-"""The files of a golden set: the questions, and beside them the drafts that wait for a person."""
+"""Where a collection's golden questions and its drafts are."""
 
 from pathlib import Path
 
 from rag_assets.errors import ConfigurationError
+from rag_assets.evaluation.golden.place import indexed_as
 from rag_assets.settings import Settings
+
+DRAFTS = "questions.draft.jsonl"
 
 
 def question_file(settings: Settings, collection: str, named: Path | None) -> Path:
@@ -17,5 +20,21 @@ def question_file(settings: Settings, collection: str, named: Path | None) -> Pa
         raise ConfigurationError(
             f"Collection {collection!r} has no golden questions. Pass --questions FILE, or set "
             f"collections.{collection}.questions in rag_assets.toml."
+        )
+    return file
+
+
+def drafts_file(settings: Settings, collection: str, named: Path | None, questions: Path | None) -> Path:
+    """The file drafts go to: the one named, else ``questions.draft.jsonl`` beside the question file, else here.
+
+    Raises:
+        ConfigurationError: it would be indexed with the documents.
+    """
+    file = named or (questions.parent if questions else Path.cwd()) / DRAFTS
+    uri = indexed_as(settings.collection(collection), file)
+    if uri is not None:
+        raise ConfigurationError(
+            f"Drafts in {file} would be indexed as the document {uri!r}, and found by every search. "
+            "Name a file outside the source with --out FILE."
         )
     return file
