@@ -140,7 +140,8 @@ def accept(
 
         target = question_file(runtime.settings, name, questions)
         waiting = read_drafts(file)
-        chosen, discarded = list(ids), []
+        chosen = list(ids)
+        discarded: list[str] = []
         bars.__exit__(None, None, None)
         if everything:
             chosen = [item.question.id for item in waiting]
