@@ -57,7 +57,9 @@ class CheckReport:
 
     def as_json(self) -> dict[str, Any]:
         """The shape scripts rely on."""
-        by_severity = {name: [asdict(f) for f in self.findings if f.severity == name] for name in ("error", "warning")}
+        by_severity: dict[str, list[dict[str, Any]]] = {"error": [], "warning": []}
+        for finding in self.findings:
+            by_severity[finding.severity].append({**asdict(finding), "instances": list(finding.instances)})
         return {
             "collection": self.collection,
             "generation": self.generation,
