@@ -13,7 +13,7 @@ from rag_assets.evaluation.questions import Label, Question
 from rag_assets_tests.unit.generation.fakes import embed
 
 QUOTE = "Every parent may take up to fourteen months of parental leave in total, as the law of 2015 says."
-TEXT = f"Leave. {QUOTE} What is the deadline? Apply seven weeks before."
+TEXT = f"Leave. {QUOTE} What is the deadline? Apply at the office of your town at least seven weeks before."
 PASSAGE = Passage("hr/leave.md", TEXT, ("Leave", "Parents"))
 GOOD = {
     "question": "How long can mothers and fathers stay home?",
@@ -67,6 +67,8 @@ def test_other_replies_are_rejected(reply: str, reason: str) -> None:
          "the question speaks of the passage, and is not understood without it"),
         ({"question": "Do parents really get fourteen months of leave?"}, "the answer stands in the question"),
         ({"question": "What is the deadline?"}, "the question stands in the document"),
+        ({"question": "Must one apply at the office of your town at least once?"},
+         "the question copies 8 words or more in a row"),
         ({"question": "Who said every parent may take up to fourteen months of rest?", "answer": "the law of 2015"},
          "the question copies 8 words or more in a row"),
     ],
@@ -80,7 +82,7 @@ def test_a_proposal_that_does_not_hold_is_rejected_with_its_reason(change: dict[
 
 @pytest.mark.parametrize(
     ("answer", "supported"),
-    [("14 months", False), ("parents take fourteen months", True), ("since the law of 2014", False), ("the law of 2015", True)],
+    [("14 months", False), ("parents take fourteen months", True), ("parental leave in total by law 2016", False), ("the law of 2015", True)],
 )  # fmt: skip
 def test_an_answer_is_supported_by_its_terms_and_every_figure(answer: str, supported: bool) -> None:
     assert is_supported(answer, QUOTE) is supported
@@ -107,15 +109,17 @@ def test_documents_come_by_turns_of_folder_and_type_and_the_same_for_a_seed() ->
     assert sorted(order) == sorted(uris)
     assert {"big/a.pdf", "small/b.md", "c.md"} < set(order[:4])
     assert order == spread_documents(uris[::-1], 1)
-    assert order != spread_documents(uris, 2)
+    of_one = [uri for uri in order if uri.startswith("big/") and uri != "big/a.pdf"]
+    assert of_one != sorted(of_one)
+    assert of_one != [uri for uri in spread_documents(uris, 2) if uri in of_one]
 
 
 def test_a_document_gives_a_second_passage_after_the_others_gave_one() -> None:
     words = "word " * 30
-    passages = {name: [Passage(name, f"{words}{n}") for n in range(2)] for name in "ab"}
+    passages = {name: [Passage(name, f"{words}{n}") for n in range(9)] for name in "ab"}
     passages["a"].append(Passage("a", "too short"))
     taken = list(in_turns(["a", "b", "c"], passages, 1))
-    assert [passage.document for passage in taken] == ["a", "b", "a", "b"]
+    assert [passage.document for passage in taken] == ["a", "b"] * 9
     alone = list(in_turns(["b"], passages, 1))
     assert alone == [passage for passage in taken if passage.document == "b"], "others do not change what is asked"
 
