@@ -131,7 +131,9 @@ def test_drafts_wait_for_a_person_and_are_moved_whole(
     add_drafts(waiting, draft(runtime, 2).drafts)
     # Documents of drafts are covered, too: the next ones are about others.
     known = [*load_questions(file), *known_questions(waiting, drafts=True)]
-    add_drafts(waiting, draft_questions(runtime, "default", known, 3, 0).drafts)
+    further = draft_questions(runtime, "default", known, 3, 0)
+    assert further.rejected == ()
+    add_drafts(waiting, further.drafts)
     lines = read_drafts(waiting)
     assert {item.question.relevant[0].document for item in lines} == {f"{name}.md" for name in FACTS}
     assert all(FILLER in item.context for item in lines)
