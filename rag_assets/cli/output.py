@@ -23,6 +23,7 @@ _STEPS = {
     "answer": "Answering golden questions",
     "benchmark": "Measuring speed under load",
     "time answers": "Timing answers",
+    "draft": "Drafting questions",
 }
 _PIPE_WIDTH = 4096
 """Columns of a table that is not read on a terminal: more than any row needs; tables are as wide as their content."""

@@ -1,4 +1,4 @@
-"""Calls to a judge model: kept and replayed, paced, repeated when they fail, and within a budget.
+"""Calls to a model that judges answers, or drafts questions: kept and replayed, paced, repeated when they fail, and within a budget.
 
 ``Judge.acompletion`` stands where a LiteLLM router's would. A call is known by the hash of everything that decides its
 reply: the model's parameters, the whole prompt, and which of several equal askings it is. The metric is no part of it.

@@ -69,7 +69,7 @@ class Judged:
 
 
 class _DatabaseReplies:
-    """Replies of the judge, kept in the project's database."""
+    """Replies of a model, kept in the project's database."""
 
     def __init__(self, runtime: Runtime, collection: str) -> None:
         self._runtime, self._collection = runtime, collection
@@ -109,21 +109,30 @@ def judge_answers(runtime: Runtime, generation: Generation, given: Sequence[Give
 
 
 def _build_judge(runtime: Runtime, collection: str) -> Judge:
-    from rag_assets.generation.router import build_router
-
     settings = runtime.settings.judge
-    assert settings.model is not None
     if settings.model == OFFLINE_NAME:
         raise ConfigurationError(
             f"judge.model = {OFFLINE_NAME!r} can't judge: it selects sentences and understands none. Name a language model "
             "of answers.models, or leave judge.model out."
         )
+    return build_caller(runtime, collection, settings, asker="judge")
+
+
+def build_caller(runtime: Runtime, collection: str, settings: JudgeSettings, *, asker: str) -> Judge:
+    """Calls to ``settings.model`` within the limits of ``settings``, whose replies are kept for the collection.
+
+    Raises:
+        ConfigurationError: the model is not among ``answers.models``; names ``asker``, the section that asks for it.
+    """
+    from rag_assets.generation.router import build_router
+
+    assert settings.model is not None
     asked = AnswerSettings(
         models=runtime.settings.answers.models, model=settings.model, timeout_seconds=settings.timeout_seconds
     )
     # Retries and pauses are the judge's own, for they must keep within its budget.
     router = build_router(
-        asked, runtime.embedder.embed_queries, asker="judge", num_retries=0, disable_cooldowns=True,
+        asked, runtime.embedder.embed_queries, asker=asker, num_retries=0, disable_cooldowns=True,
         timeout=settings.timeout_seconds,
     )  # fmt: skip
     return Judge(router, settings, _DatabaseReplies(runtime, collection))

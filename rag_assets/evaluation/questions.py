@@ -128,14 +128,19 @@ class _QuestionLine(BaseModel):
     relevant: list[_LabelLine]
     filter: Annotated[dict[str, Any], AfterValidator(_readable)] | None = None
     kind: Annotated[_Text, Field(max_length=100)] | None = None
+    draft: bool = False
 
     def value(self) -> Question:
         labels = tuple(Label(label.document, label.quote, label.grade) for label in self.relevant)
         return Question(self.id, self.question, self.answer, labels, self.filter, self.kind)
 
 
-def load_questions(path: Path) -> tuple[Question, ...]:
+def load_questions(path: Path, *, drafts: bool = False) -> tuple[Question, ...]:
     """Read a question file (JSON Lines, UTF-8 with or without a byte order mark; blank lines are skipped).
+
+    Args:
+        path: the file.
+        drafts: read a file of drafts; elsewhere a line that is marked as a draft is a problem.
 
     Raises:
         ConfigurationError: the file can't be read, is empty, repeats an id, or has lines that break the format; every
@@ -150,15 +155,17 @@ def load_questions(path: Path) -> tuple[Question, ...]:
     questions: list[Question] = []
     problems: list[str] = []
     first_line: dict[str, int] = {}
-    # Only "\n" ends a line: U+2028 and its like are legal inside a JSON string.
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(data):
         try:
-            question = _QuestionLine.model_validate_json(line).value()
+            read = _QuestionLine.model_validate_json(line)
         except ValidationError as error:
             problems += _explain(error, number)
             continue
+        question = read.value()
+        if read.draft and not drafts:
+            problems.append(
+                f"line {number}: id = {question.id!r}: is a draft; accept it with `rag-assets questions accept`"
+            )
         if question.id in first_line:
             problems.append(f"line {number}: id = {question.id!r}: already used in line {first_line[question.id]}")
         first_line.setdefault(question.id, number)
@@ -168,6 +175,13 @@ def load_questions(path: Path) -> tuple[Question, ...]:
     if not questions:
         raise ConfigurationError(f"The question file {path} holds no question. {_FORMAT}")
     return tuple(questions)
+
+
+def lines_of(data: bytes) -> list[tuple[int, bytes]]:
+    """The lines of a question file that are not blank, with their numbers."""
+    # Only "\n" ends a line: U+2028 and its like are legal inside a JSON string.
+    lines = enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
 
 
 def _explain(error: ValidationError, number: int) -> list[str]:

@@ -76,7 +76,7 @@ def search(
     asked = generation or live_generation(runtime, runtime.settings.target(collection))
     settings = retrieval or runtime.settings.retrieval_of(asked.collection)
     if filters:
-        _check_fields(runtime, asked.collection, filters, settings)
+        check_fields(runtime, asked.collection, filters, settings)
     wide = max(k, POOL) if settings.diversity else k
     embedding = 0.0
     for _ in range(_ATTEMPTS):
@@ -109,7 +109,7 @@ def search(
     return SearchResult(hits, passages.generation, milliseconds, reranked, passages.found.plan)
 
 
-def _check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition], settings: RetrievalSettings) -> None:
+def check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition], settings: RetrievalSettings) -> None:
     """Refuse a field that may not be filtered by, or that no document has.
 
     Raises:

@@ -186,7 +186,8 @@ JudgeMetric = Literal[
 
 
 class JudgeSettings(Section):
-    """The model that judges answers, through ragas. Its limits are its own; ``[answers]`` has those of the model that answers."""
+    """The model that judges answers, through ragas. Its limits are its own; ``[answers]`` has those of the model that answers.
+    They hold for ``rag-assets questions draft`` as well, which asks ``answers.model`` and replays nothing but what it asked before."""
 
     model: str | None = None
     """A ``model_name`` of ``answers.models``. None: no model judges, and nothing is asked of any."""

@@ -1,5 +1,6 @@
 """What scripts rely on: every command prints one JSON object of the documented shape, and nothing else, on standard output."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,33 @@ def test_evaluate_prints_a_verdict_scores_with_intervals_and_the_report(indexed:
     assert found["latency"].keys() >= {"search"}
     assert Path(found["report"]).read_text(encoding="utf-8").startswith("<!")
     assert found["fingerprint"]
+
+
+def test_questions_check_prints_figures_and_findings_with_their_cures(indexed: Indexed) -> None:
+    found = indexed[0].json("questions", "check")
+    assert (found["questions"], found["sound"], found["errors"]) == (3, True, [])
+    assert found["labels"]["questions"] == {"measurable": 3, "unmeasured": 0, "unanswerable": 0}
+    assert found["coverage"]["documents"] == {"total": 3, "asked": 3, "share": 1.0}
+    assert found.keys() >= {"collection", "generation", "file", "duplicates", "leaks", "size"}
+    warned = {warning["kind"]: warning for warning in found["warnings"]}
+    assert warned.keys() == {"none-unanswerable", "too-few"}
+    assert "gates.ndcg_drop" in warned["too-few"]["text"]
+    assert "questions draft" in warned["too-few"]["cure"]
+
+
+def test_questions_accept_moves_the_drafts_that_hold(indexed: Indexed) -> None:
+    command = indexed[0]
+    label = {"document": "cafeteria.txt", "quote": "opens at eight"}
+    held = {"id": "d1", "question": "When can one have breakfast?", "relevant": [label], "draft": True, "context": {}}
+    lost = {**held, "id": "d2", "question": "Who cooks?", "relevant": [{"document": "gone.md"}]}
+    drafts, accepted = command.cwd / "drafts.jsonl", command.cwd / "accepted.jsonl"
+    drafts.write_text(f"{json.dumps(held)}\n{json.dumps(lost)}\n", encoding="utf-8")
+    done = command.run("questions", "accept", drafts, "--all", "--questions", accepted, "--json")
+    assert (done.code, done.json["accepted"], done.json["refused"].keys()) == (3, ["d1"], {"d2"})
+    assert [json.loads(line) for line in drafts.read_text().splitlines()] == [lost]
+    assert json.loads(accepted.read_text()) == {key: held[key] for key in ("id", "question", "relevant")}
+    unsaid = command.run("questions", "accept", drafts, "--questions", accepted)
+    assert (unsaid.code, "their ids, or --all" in unsaid.err) == (2, True)
 
 
 def test_tune_prints_what_it_measured_and_writes_a_report(indexed: Indexed) -> None:

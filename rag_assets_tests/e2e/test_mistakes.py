@@ -28,6 +28,7 @@ EMPTY, MISSING = "empty-folder", "missing-folder"
         (["search", "hello", "--source", EMPTY], 1, ["no live index", "rag-assets sync"]),
         (["evaluate", "--source", EMPTY], 2, ["--questions FILE"]),
         (["tune", "--source", EMPTY], 2, ["--questions FILE", "collections.default.questions"]),
+        (["questions", "draft", "--source", EMPTY], 2, ["offline-extractive", "answers.models", "answers.model"]),
         (["no-such-command"], 2, ["no-such-command"]),
     ],
 )

@@ -96,7 +96,7 @@ class _Sweep:
         self._runtime, self._generation = runtime, generation
         settings = runtime.settings.retrieval_of(generation.collection).model_copy(update={"diversity": False})
         self.present = Variant(settings, runtime.settings.index.ef_search)
-        self.margin = runtime.settings.gates.ndcg_drop
+        self.margin = runtime.settings.gates_of(generation.collection).ndcg_drop
         """nDCG@10 that settings may lose and still be as good as others: what a new index may lose, too."""
         self._efs = all_efs(self.present)
         embedder = runtime.embedder_of(generation)

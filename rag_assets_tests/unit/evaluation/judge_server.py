@@ -1,4 +1,4 @@
-"""A judge on the loopback interface: it answers ragas' prompts from a script, and misbehaves on request."""
+"""A model on the loopback interface: it answers ragas' prompts, and others, from a script, and misbehaves on request."""
 
 import json
 import re
@@ -20,6 +20,8 @@ KINDS = {
     "claims": "Decompose and break down each of the input sentences",
 }
 """How ragas' prompts begin."""
+OTHER = "other"
+"""Any other prompt: its entry in ``replies`` gets the last message and returns a ``Fault``, ``says(…)`` for a right answer."""
 _INPUT = re.compile(r"\ninput: (\{.*\})\nOutput: ", re.DOTALL)
 
 Reply = Callable[[dict[str, Any]], Any]
@@ -95,14 +97,18 @@ class JudgeServer:
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-        prompt = next(m["content"] for m in body["messages"] if _INPUT.search(m["content"]))
-        kind = next(name for name, start in KINDS.items() if start in prompt)
+        last = body["messages"][-1]["content"]
+        prompt = next((m["content"] for m in body["messages"] if _INPUT.search(m["content"])), last)
+        kind = next((name for name, start in KINDS.items() if start in prompt), OTHER)
         with self._lock:
             self.asked[kind] += 1
             self.requests.append((time.monotonic(), kind, body))
             fault = self.faults[kind].pop(0) if self.faults.get(kind) else self.always
         if fault is not None:
             fault(handler)
+            return
+        if kind == OTHER:
+            self.replies[OTHER](prompt)(handler)
             return
         found = _INPUT.findall(prompt)
         _send(handler, 200, _completion(json.dumps(self.replies[kind](json.loads(found[-1])))))

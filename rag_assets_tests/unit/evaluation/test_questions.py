@@ -158,3 +158,13 @@ def test_labels_that_no_longer_hold_are_listed_and_never_scored() -> None:
 def test_a_document_labelled_twice_has_its_best_grade() -> None:
     labels = (Label("d", "a", 1.0), Label("d", "b", 3.0), Label("d", "c", 2.0), Label("e", None, 0.0))
     assert Question("1", "?", relevant=labels).grades == {"d": 3.0, "e": 0.0}
+
+
+def test_a_draft_is_no_golden_question_until_a_person_accepts_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '{"id": "a", "question": "Who?", "relevant": [], "draft": false}',
+        '{"id": "d", "question": "Why?", "relevant": [], "draft": true}',
+    )
+    assert "line 2: id = 'd': is a draft; accept it with `rag-assets questions accept`" in complaint(path)
+    assert [question.id for question in load_questions(path, drafts=True)] == ["a", "d"]
