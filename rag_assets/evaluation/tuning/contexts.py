@@ -18,7 +18,6 @@ from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.neighbours import gaps_between
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime
-from rag_assets.settings import Settings
 
 TOP_KS = (2, 3, 4, 6, 8, 12)
 
@@ -65,19 +64,15 @@ def context_sizes(
     return [Measured(top_k, values, tokens[top_k] / len(quoted)) for top_k, values in evidence.items()]
 
 
-def best_top_k(measured: Sequence[Measured], settings: Settings, *, confirmed: bool) -> int | None:
+def best_top_k(measured: Sequence[Measured], present: int, margin: float, *, confirmed: bool) -> int | None:
     """The fewest chunks shown to hold as much evidence as the most; the present number where questions are too few."""
     if not measured:
         return None
     if not confirmed:
-        return settings.answers.top_k
+        return present
     best = max(measured, key=lambda size: sum(value or 0.0 for value in size.values.values()))
-    good = [
-        size.top_k
-        for size in measured
-        if as_good(paired_difference(size.values, best.values), settings.gates.ndcg_drop)
-    ]
-    return min(good, default=settings.answers.top_k)
+    good = [size.top_k for size in measured if as_good(paired_difference(size.values, best.values), margin)]
+    return min(good, default=present)
 
 
 def _spans(context: Context) -> dict[str, list[tuple[int, int]]]:

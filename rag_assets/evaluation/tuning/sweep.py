@@ -68,7 +68,7 @@ def tune(runtime: Runtime, collection: str, questions_file: Path) -> Tuning:
     recommended, confirmation, reasons = _chosen(sweep, points, present, values, confirming)
     used = [*choosing, *confirming]
     contexts = context_sizes(runtime, generation, used, recommended.variant, texts)
-    top_k = best_top_k(contexts, runtime.settings, confirmed=bool(confirming))
+    top_k = best_top_k(contexts, runtime.settings.answers.top_k, sweep.margin, confirmed=bool(confirming))
     return Tuning(
         collection=collection,
         generation=generation.name,
