@@ -172,7 +172,7 @@ def evaluate(
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.errors import ConfigurationError
         from rag_assets.evaluation.publishing import evaluate_live
-        from rag_assets.evaluation.results import to_json
+        from rag_assets.evaluation.result_json import to_json
 
         file = questions or runtime.settings.collection(name).questions
         if file is None:

@@ -6,7 +6,8 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
 from rag_assets.evaluation.report import write_report
-from rag_assets.evaluation.results import Check, EvaluationResult, to_json
+from rag_assets.evaluation.result_json import to_json
+from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import promotion
 from rag_assets.indexing.hnsw_index import contents_hash, existing_target

@@ -24,13 +24,13 @@ from rag_assets.evaluation.formatting import (
     score_value,
 )
 from rag_assets.evaluation.plots import latency_plot, quality_plot, trend_plot
+from rag_assets.evaluation.result_json import scores_json, to_json
 from rag_assets.evaluation.results import (
     LATENCY_LIMITS,
     STAGES,
     EvaluationResult,
     QuestionResult,
     latency_class,
-    to_json,
 )
 from rag_assets.evaluation.statistics import Score
 
@@ -63,7 +63,8 @@ class Card:
 
 
 def write_report(result: EvaluationResult, folder: Path) -> Path:
-    """Write ``report.html``, ``report.md`` and ``scores.json`` into ``folder`` and return the HTML's path.
+    """Write ``report.html``, ``report.md``, ``scores.json`` (what is equal, byte for byte, between two runs over the same data)
+    and ``evaluation.json`` (everything) into ``folder`` and return the HTML's path.
 
     The folder is made if missing. Each file is written beside its place and renamed into it, so a reader never sees
     half of one.
@@ -73,9 +74,9 @@ def write_report(result: EvaluationResult, folder: Path) -> Path:
     """
     page = folder / "report.html"
     view = _view(result)
-    scores = json.dumps(to_json(result, str(page)), ensure_ascii=False, indent=1, allow_nan=False)
     files = {
-        "scores.json": scores + "\n",
+        "scores.json": _dumped(scores_json(result)),
+        "evaluation.json": _dumped(to_json(result, str(page))),
         "report.md": markdown_environment().get_template("report.md").render(view),
         "report.html": html_environment().get_template("report.html").render(view),
     }
@@ -92,6 +93,10 @@ def write_report(result: EvaluationResult, folder: Path) -> Path:
             f"The report can't be written to {folder}: {error.strerror}. Free space there, or make the folder writable."
         ) from None
     return page
+
+
+def _dumped(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _view(result: EvaluationResult) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from psycopg.types.json import Jsonb
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.results import EvaluationResult, from_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
+from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.runtime import Runtime
 

@@ -9,7 +9,8 @@ import pytest
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation import publishing, store
-from rag_assets.evaluation.results import EvaluationResult, to_json
+from rag_assets.evaluation.result_json import scores_json, to_json
+from rag_assets.evaluation.results import EvaluationResult
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 
 Questions = list[dict[str, Any]]

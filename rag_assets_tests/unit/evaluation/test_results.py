@@ -8,15 +8,14 @@ import pytest
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import Label
+from rag_assets.evaluation.result_json import from_json, scores_json, to_json
 from rag_assets.evaluation.results import (
     LatencySummary,
     QuestionResult,
     file_type,
-    from_json,
     latency_class,
     score_slices,
     summarise_latency,
-    to_json,
 )
 from rag_assets.evaluation.statistics import Score
 
