@@ -6,6 +6,8 @@ from typing import Literal
 
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
+from rag_assets.evaluation.changes import since
+from rag_assets.evaluation.holdings import is_frozen
 from rag_assets.evaluation.results import Check, EvaluationResult, HistoryPoint, PreviousEvaluation
 from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
 from rag_assets.indexing.integrity import Integrity, inspect
@@ -15,17 +17,25 @@ from rag_assets.settings import GateSettings
 HEADLINE = ("ndcg@10", "recall@10", "mrr@10", "hit_rate@10")
 HISTORY = 30
 """Earlier evaluations shown in the trend."""
+AGAINST_LEDGER = ("complete", "nothing_extra", "contents")
+"""Checks that compare with the present documents: a generation that no longer follows them is none the worse."""
 
 
 def judge(runtime: Runtime, generation: Generation, result: EvaluationResult) -> EvaluationResult:
     """Add the comparison with the previous evaluation, the checks, and the verdict."""
+    earlier = store.comparable(runtime, generation, result)
     with_previous = replace(
         result,
-        previous=_previous(runtime, generation, result),
+        previous=_previous(earlier, result) if earlier else None,
+        questions=since(result, earlier) if earlier else result.questions,
         history=(*_history(runtime, result), _point(result)),
     )
+    structural = structural_checks(inspect(runtime, generation))
+    if is_frozen(runtime, generation):
+        # The ledger has gone on without it.
+        structural = [check for check in structural if check.name not in AGAINST_LEDGER]
     checks = (
-        *structural_checks(inspect(runtime, generation)),
+        *structural,
         *quality_checks(with_previous, runtime.settings.gates),
     )
     verdict, reasons = _verdict(checks, with_previous)
@@ -119,10 +129,7 @@ def _verdict(
     return "pass", tuple(check.text for check in checks if check.name in ("complete", "ann_recall_mean", "search_p95"))
 
 
-def _previous(runtime: Runtime, generation: Generation, result: EvaluationResult) -> PreviousEvaluation | None:
-    earlier = store.comparable(runtime, generation, result)
-    if earlier is None:
-        return None
+def _previous(earlier: EvaluationResult, result: EvaluationResult) -> PreviousEvaluation:
     mine = {item.id: item for item in result.questions}
     theirs = {item.id: item for item in earlier.questions}
     shared = sorted(mine.keys() & theirs.keys())

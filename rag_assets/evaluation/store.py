@@ -63,19 +63,25 @@ def latest(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationRes
 
 
 def latest_or_none(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationResult] | None:
-    """The last evaluation of a generation, with its id; None when it was never evaluated."""
+    """The last evaluation of a generation, with its id; None when it was never evaluated.
+
+    One that was made aside, with questions of anybody's choice, does not count: promotion rests on this.
+    """
     with runtime.database.transaction() as connection:
         row = connection.execute(
-            "SELECT id, result FROM evaluation_run WHERE generation_id = %s ORDER BY id DESC LIMIT 1", (generation.id,)
+            "SELECT id, result FROM evaluation_run WHERE generation_id = %s"
+            " AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT 1",
+            (generation.id,),
         ).fetchone()
     return (int(row[0]), from_json(row[1])) if row else None
 
 
 def latest_report(runtime: Runtime, collection: str) -> str | None:
-    """Path of the newest report of a collection."""
+    """Path of the newest report of a collection, of those that were not made aside."""
     with runtime.database.transaction() as connection:
         row = connection.execute(
-            "SELECT report FROM evaluation_run WHERE collection = %s AND report IS NOT NULL ORDER BY id DESC LIMIT 1",
+            "SELECT report FROM evaluation_run WHERE collection = %s AND report IS NOT NULL"
+            " AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT 1",
             (collection,),
         ).fetchone()
     return row[0] if row else None
@@ -91,7 +97,7 @@ def comparable(runtime: Runtime, generation: Generation, result: EvaluationResul
             """
             SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
             WHERE e.collection = %s AND e.verdict IN ('pass', 'fail') AND e.result -> 'fingerprint' ->> 'questions' = %s
-              AND g.state = ANY(%s)
+              AND g.state = ANY(%s) AND e.result ->> 'aside' IS DISTINCT FROM 'true'
             ORDER BY e.id DESC LIMIT 1
             """,
             (
@@ -109,7 +115,7 @@ def history(runtime: Runtime, result: EvaluationResult, limit: int) -> list[Eval
     with runtime.database.transaction() as connection:
         rows = connection.execute(
             "SELECT result FROM evaluation_run WHERE collection = %s"
-            " AND result -> 'fingerprint' ->> 'questions' = %s ORDER BY id DESC LIMIT %s",
+            " AND result -> 'fingerprint' ->> 'questions' = %s AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT %s",
             (result.collection, result.fingerprint.get("questions"), limit),
         ).fetchall()
     return [from_json(row[0]) for row in reversed(rows)]
