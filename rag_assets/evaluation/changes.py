@@ -1,7 +1,7 @@
 """Why a question moved between two evaluations: pure functions over what both of them saw.
 
 A reason is what changed, not a proof: where several things changed at once all of them are named, what is nearest to the question
-first – its own documents, then the settings, then the documents that it competes with.
+first – its own documents, then new or edited ones that it competes with, then the settings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ def seen(
     """A ranking of distinct documents as :class:`Seen`; ``rank`` where the ranking is cut off before the tenth."""
     first, wanted = list(ranked[:CUT_OFF]), set(relevant)
     places = [place for place, document in enumerate(first, start=1) if document in wanted]
-    before = first[: places[-1]] if len(places) == len(wanted) else first
+    before = first[: places[-1]] if places and len(places) == len(wanted) else first
     above = tuple(document for document in before if document not in wanted)
     return Seen(ndcg, evidence, places[0] if places else rank, above)
 
@@ -184,10 +184,10 @@ def reasons(
         fate_of: what became of a document; None: not known.
         settings: what :func:`settings_changed` found.
     """
-    found = (*own_reasons(relevant, fate_of), *settings)
-    # With other settings everything is cut, or compared, anew; what else is above then needs no name unless it is new itself.
-    rivals = _rivals(before, after, fate_of, only=("added", "removed", "edited") if found else None)
-    return (*found, *rivals) or (
+    own = own_reasons(relevant, fate_of)
+    # With other settings everything is cut, or compared, anew: what is above then needs no name unless it is new itself.
+    rivals = _rivals(before, after, fate_of, only=("added", "removed", "edited") if own or settings else None)
+    return (*own, *rivals, *settings) or (
         Reason(
             "unexplained", "none of the documents seen changed: other documents, or another graph, moved the scores"
         ),
@@ -202,9 +202,10 @@ def _rivals(
     else:
         where, documents = "no longer above it", [document for document in before.above if document not in after.above]
     fates = {document: fate_of(document) for document in documents}
+    # What changed is named before what did not.
     named = [
         f"{document} ({became})" if became else document
-        for document, became in fates.items()
+        for document, became in sorted(fates.items(), key=lambda pair: pair[1] in (None, "unchanged"))
         if only is None or became in only
     ]
     if named:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.changes import TOLERANCE
 from rag_assets.evaluation.formatting import (
     display_order,
     duration,
@@ -129,6 +130,7 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         else None,
         "trend_plot": trend_plot(result.history) if len(result.history) > 1 else None,
         "worst": sorted((item for item in measured if (item.scores["ndcg@10"] or 0) < 1), key=_badness)[:_WORST],
+        "worse": _worse(measured),
         "examples": _examples(result.questions),
         "failed": [item for item in result.questions if item.error is not None][:_LISTED],
         "failed_total": sum(item.error is not None for item in result.questions),
@@ -224,6 +226,14 @@ def _slice_rows(values: Mapping[str, Mapping[str, Score]]) -> list[tuple[str, in
 
 def _badness(item: QuestionResult) -> tuple[float, float, str]:
     return item.scores["ndcg@10"] or 0.0, item.scores.get("recall@10") or 0.0, item.id
+
+
+def _worse(measured: Sequence[QuestionResult]) -> list[QuestionResult]:
+    """The questions that lost nDCG@10 since the previous evaluation, the greatest loss first."""
+    lost = [
+        (item.ndcg_before - (item.scores["ndcg@10"] or 0.0), item) for item in measured if item.ndcg_before is not None
+    ]
+    return [item for loss, item in sorted(lost, key=lambda pair: (-pair[0], pair[1].id)) if loss > TOLERANCE]
 
 
 def _examples(questions: Sequence[QuestionResult]) -> list[QuestionResult]:

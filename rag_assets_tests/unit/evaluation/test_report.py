@@ -149,7 +149,10 @@ def test_the_three_files_are_written_and_the_page_is_returned(tmp_path: Path) ->
     assert sorted(path.name for path in page.parent.iterdir()) == [
         "evaluation.json", "report.html", "report.md", "scores.json"
     ]  # fmt: skip
-    written = {name: json.loads((page.parent / f"{name}.json").read_text(encoding="utf-8")) for name in ("scores", "evaluation")}
+    written = {
+        name: json.loads((page.parent / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("scores", "evaluation")
+    }
     assert written == {"scores": scores_json(result), "evaluation": to_json(result, str(page))}
 
 

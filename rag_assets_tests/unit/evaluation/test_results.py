@@ -8,7 +8,7 @@ import pytest
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import Label
-from rag_assets.evaluation.result_json import from_json, scores_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
 from rag_assets.evaluation.results import (
     LatencySummary,
     QuestionResult,
