@@ -19,10 +19,12 @@ from rag_assets.evaluation.changes import (
     since,
 )
 from rag_assets.evaluation.holdings import DocumentState
+from rag_assets.evaluation.provenance import models_fingerprint
 from rag_assets.evaluation.questions import Label
 from rag_assets.evaluation.report import write_report
 from rag_assets.evaluation.result_json import from_json, scores_json, to_json
 from rag_assets.evaluation.results import EvaluationResult, QuestionResult, RetrievedPassage
+from rag_assets.settings import AnswerSettings
 
 from .fixtures import realistic_result
 
@@ -250,3 +252,18 @@ def test_scores_have_nothing_of_the_clock_nor_of_earlier_evaluations() -> None:
     worse = replace(result.questions[0], scores={"ndcg@10": 0.123})
     assert scores_json(replace(result, questions=(worse, *result.questions[1:]))) != scores_json(result)
     assert from_json(to_json(other)).aside
+
+
+def test_the_models_parameters_count_and_their_keys_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+
+    def listed(temperature: float, key: str) -> str | None:
+        parameters = f"{{model: openai/x, temperature: {temperature}, max_tokens: 9, api_key: {key}}}"
+        file.write_text(f"model_list: [{{model_name: m, litellm_params: {parameters}}}]")
+        return models_fingerprint(AnswerSettings(models=file))
+
+    assert listed(0.5, "one") == listed(0.5, "two")
+    assert listed(0.5, "one") != listed(0.6, "one")
+    assert models_fingerprint(AnswerSettings()) is None
+    file.write_text("[")
+    assert models_fingerprint(AnswerSettings(models=file)) is None
