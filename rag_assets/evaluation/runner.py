@@ -58,7 +58,8 @@ def evaluate_retrieval(
         ConfigurationError: the question file can't be read or is wrong.
         RagAssetsError: the generation is empty.
     """
-    questions = load_questions(questions_file) if questions_file else ()
+    # The order in a file is nobody's intent, and must not decide what is asked of the index, nor the order of what is found.
+    questions = sorted(load_questions(questions_file), key=lambda item: item.id) if questions_file else ()
     texts = label_texts(runtime, generation, questions)
     report = resolve_labels(questions, texts)
     for question in questions[:WARM_UP]:

@@ -15,6 +15,7 @@ from rag_assets.evaluation.impact import Impact, Moved, compare_generations
 from rag_assets.evaluation.provenance import corpus_texts
 from rag_assets.evaluation.questions import load_questions
 from rag_assets.evaluation.retained import evaluate_retained, retained_generation
+from rag_assets.indexing.forgetting import forget
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 from rag_assets_tests.fakes import FakeEmbedder
 
@@ -205,6 +206,9 @@ def test_the_next_evaluation_says_what_changed_since(before: WarmRuntime, source
     assert changed["rivalled"] == ("rank 1 → 2, nDCG@10 1.000 → 0.631", "now above it: rival.md")
     assert changed["same"] == ()
     assert "What got worse since generation default#1" in report.read_text(encoding="utf-8")
+    forget(before, "default", "rival.md")
+    assert not [*report.parent.iterdir()]
+    assert query(before, "SELECT id FROM evaluation_run WHERE result -> 'documents' ? 'rival.md'") == []
 
 
 def test_the_commands_know_generations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,7 @@ def test_the_scores_of_two_runs_are_byte_for_byte_equal(
         question(2, RANKING_ABC, "b.md", "c.md", answer="beta", kind="hop"),
         question(3, "omega", kind="none"),
         question(4, "alpha", "renamed.md"),
+        question(5, "alpha", "gone.md"),
     ]
     first = scores_file(index, tmp_path, questions)  # it has nothing to be compared with
     # Another runtime, other limits on time, another order.
