@@ -7,12 +7,11 @@ from typing import Any
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.results import EvaluationResult
+from rag_assets.evaluation.statistics import DIGITS
 
 _SCORES = ("collection", "retrieval", "answers", "by_slice", "ann_recall", "invalid_labels", "documents", "judge")
 _AGAINST = ("changed", "ndcg_before")
 """What a question's result says of an earlier evaluation."""
-_DIGITS = 6
-"""Decimal places in JSON: below this, floating point differs between processors."""
 
 
 def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float):
         # Adding 0.0 turns -0.0 into 0.0. JSON has no word for NaN; None is ours for "not measured".
-        return round(value, _DIGITS) + 0.0 if math.isfinite(value) else None
+        return round(value, DIGITS) + 0.0 if math.isfinite(value) else None
     return value
 
 

@@ -203,6 +203,24 @@ def test_the_scores_of_two_runs_are_byte_for_byte_equal(
     assert {name for name in noted if noted[name] != before[name]} == {"retrieval", "bm25"}
 
 
+def test_what_the_gates_measured_in_two_steps_has_the_scores_of_one_on_request(
+    open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    for name, text in DOCUMENTS.items():
+        write(source, name, text + "\n")
+    # precision@3 of the slice is 4/15: its sixth decimal is another if the thirds are rounded before.
+    asked = [question(n, RANKING_ABC, "a.md" if n else "d.md", answer="alpha", kind="fact") for n in range(5)]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in asked))
+    gated = open_index(chunking=dict(CHUNKING), collection={"questions": file})
+    run(gated)
+    report = store.latest_report(gated, "default")
+    assert report is not None
+    scores = Path(report).with_name("scores.json").read_bytes()
+    assert json.loads(scores)["by_slice"]["kind"]["fact"]["precision@3"]["value"] == pytest.approx(4 / 15, abs=1e-5)
+    assert scores_file(gated, tmp_path, asked) == scores
+
+
 def test_a_stored_evaluation_comes_back_as_it_was(index: WarmRuntime, tmp_path: Path) -> None:
     result = evaluate(index, tmp_path, [question(1, RANKING_ABC, "a.md", answer="alpha")])
     _, stored = store.latest(index, live(index))
