@@ -31,6 +31,8 @@ CUT_OFF = 10
 """Places that count, as in nDCG@10."""
 TOLERANCE = 2e-6
 """Scores are kept with six decimals."""
+EVIDENCE_TOLERANCE = 0.05
+"""The white space between two chunks is in neither: a quote that a border cuts in two, and that is found, lacks a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,12 @@ def seen(
 
 def direction(before: Seen, after: Seen) -> int:
     """1: better, -1: worse, 0: as before – by nDCG@10, then by the first relevant document, then by evidence."""
-    for old, new in (
-        (before.ndcg, after.ndcg),
-        (-(before.rank or CUT_OFF + 1), -(after.rank or CUT_OFF + 1)),
-        (before.evidence, after.evidence),
+    for old, new, tolerance in (
+        (before.ndcg, after.ndcg, TOLERANCE),
+        (-(before.rank or CUT_OFF + 1), -(after.rank or CUT_OFF + 1), TOLERANCE),
+        (before.evidence, after.evidence, EVIDENCE_TOLERANCE),
     ):
-        if old is not None and new is not None and abs(new - old) > TOLERANCE:
+        if old is not None and new is not None and abs(new - old) > tolerance:
             return 1 if new > old else -1
     return 0
 
@@ -84,7 +86,7 @@ def movement(before: Seen, after: Seen) -> str:
         _moved("rank", _place(before.rank), _place(after.rank)),
         _moved("nDCG@10", _number(before.ndcg), _number(after.ndcg)),
     ]
-    if before.evidence != after.evidence:
+    if abs((before.evidence or 0) - (after.evidence or 0)) > EVIDENCE_TOLERANCE:
         parts.append(_moved("evidence", _number(before.evidence), _number(after.evidence)))
     return ", ".join(parts)
 

@@ -68,6 +68,7 @@ def test_what_stands_above_ends_with_the_last_relevant_document_that_was_found()
         (FIRST, FIRST, 0),
         (FIRST, replace(FIRST, ndcg=1 - 1e-7), 0),
         (replace(FIRST, evidence=0.5), replace(FIRST, evidence=0.2), -1),
+        (replace(FIRST, evidence=1.0), replace(FIRST, evidence=0.99), 0),
         (replace(FIRST, ndcg=0.0, rank=None), replace(FIRST, ndcg=0.0, rank=9), 1),
         # A better nDCG weighs more than a first relevant document further down.
         (replace(FIRST, ndcg=0.5, rank=1), replace(FIRST, ndcg=0.6, rank=2), 1),
