@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from rag_assets.cli.impact import print_impact
 from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
@@ -209,11 +208,3 @@ def test_the_next_evaluation_says_what_changed_since(before: WarmRuntime, source
     forget(before, "default", "rival.md")
     assert not [*report.parent.iterdir()]
     assert query(before, "SELECT id FROM evaluation_run WHERE result -> 'documents' ? 'rival.md'") == []
-
-
-def test_the_commands_know_generations(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_assets.cli import main
-
-    runner = CliRunner()
-    for command, said in (("evaluate", "--generation"), ("compare", "GEN_A GEN_B")):
-        assert said in runner.invoke(main, [command, "--help"]).output
