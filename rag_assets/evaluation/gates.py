@@ -17,7 +17,7 @@ from rag_assets.settings import GateSettings
 HEADLINE = ("ndcg@10", "recall@10", "mrr@10", "hit_rate@10")
 HISTORY = 30
 """Earlier evaluations shown in the trend."""
-AGAINST_LEDGER = ("complete", "nothing_extra", "contents")
+AGAINST_LEDGER = ("complete", "nothing_extra", "contents", "lexical")
 """Checks that compare with the present documents: a generation that no longer follows them is none the worse."""
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.evaluation.changes import (
-    CUT_OFF,
     Fate,
     Reason,
     Seen,
@@ -127,7 +126,8 @@ def compare_generations(
     if not measurable:
         why = left_out[0].reason if left_out else "none names a document"
         raise ConfigurationError(f"No golden question can be measured in both {before.name} and {after.name}: {why}")
-    asked = {side.id: _ask(runtime, side, measurable, known[side.id]) for side in (before, after)}
+    stated = {question.id: set(question.grades) for question in questions}
+    asked = {side.id: _ask(runtime, side, measurable, stated, known[side.id]) for side in (before, after)}
     failed = {
         question.id: error
         for question in measurable
@@ -194,16 +194,23 @@ def _labels(questions: Sequence[Question], question_id: str, document: str, quot
 
 
 def _ask(
-    runtime: Runtime, generation: Generation, questions: Sequence[Question], texts: Mapping[str, str]
+    runtime: Runtime,
+    generation: Generation,
+    questions: Sequence[Question],
+    stated: Mapping[str, set[str]],
+    texts: Mapping[str, str],
 ) -> dict[str, _Asked]:
     found: dict[str, _Asked] = {}
     for number, question in enumerate(questions):
         filters = filters_of(question.filter)
         try:
-            hits = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters).hits
+            every = search(runtime, question.question, generation=generation, k=DEPTH, filters=filters).hits
         except RagAssetsError as error:
             found[question.id] = _Asked(dict.fromkeys(METRICS), error=f"{generation.name}: {error}")
         else:
+            # A document whose label was left out is neither relevant nor a competitor: where it stands says nothing.
+            unjudged = stated[question.id] - set(question.grades)
+            hits = [hit for hit in every if hit.document not in unjudged]
             scores = {name: value for name, value in score_question(question, hits).items() if name in METRICS}
             if any(label.quote and label.grade > 0 for label in question.relevant):
                 scores[CONTEXT_EVIDENCE] = evidence_in_context(question.relevant, texts, hits)
@@ -250,7 +257,7 @@ def _relevant(question: Question) -> list[str]:
 
 
 def _seen(question: Question, asked: _Asked) -> Seen:
-    return seen(asked.ranked, _relevant(question), asked.scores[f"ndcg@{CUT_OFF}"], asked.scores.get(CONTEXT_EVIDENCE))
+    return seen(asked.ranked, _relevant(question), asked.scores["ndcg@10"], asked.scores.get(CONTEXT_EVIDENCE))
 
 
 def _side(runtime: Runtime, generation: Generation, asked: Mapping[str, _Asked]) -> Side:

@@ -31,6 +31,11 @@ QUESTIONS = [
     },
     {"id": "arrived", "question": "gamma epsilon", "relevant": [{"document": "rival.md"}]},
     {"id": "gone", "question": "omega", "relevant": [{"document": "gone.md"}]},
+    {
+        "id": "partly",
+        "question": "alpha alpha beta filler2 stone2",
+        "relevant": [{"document": "edited.md", "quote": "alpha alpha beta"}, {"document": "filler2.md"}],
+    },
     {"id": "same", "question": "filler1 stone1", "relevant": [{"document": "filler1.md"}]},
 ]
 
@@ -109,19 +114,26 @@ def test_two_generations_are_compared_question_by_question_with_reasons(
     assert why["recut"][0] == ("document re-chunked", "long.md was re-chunked")
     assert "same" not in why
     directions = {key: item.direction for key, item in moved(found).items()}
-    assert directions == {"edited": -1, "rivalled": -1, "arrived": 1, "gone": -1, "recut": 1}
+    assert directions == {"edited": -1, "rivalled": -1, "arrived": 1, "gone": -1, "recut": 1, "partly": -1}
     assert (moved(found)["gone"].before.ndcg, moved(found)["gone"].after.ndcg) == (1, 0)
-    assert found.counts["competitors"] == {"up": 0, "down": 1}
+    assert found.counts["competitors"] == {"up": 0, "down": 2}
     assert sum(sum(count.values()) for count in found.counts.values()) == len(found.moved)
     difference = found.differences["ndcg@10"]
-    assert (difference.n_valid, found.compared) == (6, 6)
+    assert (difference.n_valid, found.compared) == (7, 7)
+    # The label that no longer holds is left out on both sides, and its document with it.
+    partly = moved(found)["partly"]
+    assert "omikron.md" in partly.after.above
+    assert "edited.md" not in (*partly.before.above, *partly.after.above)
+    assert partly.reasons[-1].text == (
+        "label edited.md left out: the quote does not occur in the document in default#2"
+    )
     (left_out,) = found.not_compared
     assert (left_out.id, left_out.reason) == (
         "requoted", "label edited.md left out: the quote does not occur in the document in default#2."
     )  # fmt: skip
     print_impact(found, everything=True)
     said = capsys.readouterr().out
-    assert "default#1 → default#2: of 6 questions" in said
+    assert "default#1 → default#2: of 7 questions" in said
     assert "gone.md was removed" in said
     assert json.loads(json.dumps(found.as_json()))["moved"][0]["reasons"]
     # Labels are resolved against what each holds.
@@ -148,7 +160,7 @@ def test_a_retired_generation_is_evaluated_with_its_own_documents_and_opens_no_g
     ]
     result, report = evaluate_retained(after, first, written(tmp_path, LASTING), command="test")
     assert (result.generation, result.verdict, result.previous) == ("default#1", "pass", None)
-    assert {"complete", "nothing_extra", "contents"}.isdisjoint(check.name for check in result.checks)
+    assert {"complete", "nothing_extra", "contents", "lexical"}.isdisjoint(check.name for check in result.checks)
     assert report.parent.name.startswith("0001-")
     assert query(after, "SELECT count(*) FROM evaluation_run WHERE report = %s", str(report)) == [(1,)]
     # Neither its own gate, nor the comparison and trend of the live one, know of it.
