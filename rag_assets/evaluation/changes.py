@@ -239,12 +239,20 @@ def _with_changes(
     relevant = [*_relevant(earlier), *_relevant(item)]
     found: tuple[Reason, ...] = ()
     if direction(old, new):
-        found = reasons(old, new, relevant, fate_of, settings)
+        found = reasons(old, new, relevant, fate_of, (*_label_changes(earlier, item), *settings))
     elif new.ndcg < 1:
         found = own_reasons(relevant, fate_of)
     if not found:
         return item
     return replace(item, changed=(movement(old, new), *(reason.text for reason in found)), ndcg_before=old.ndcg)
+
+
+def _label_changes(earlier: QuestionResult, item: QuestionResult) -> Iterator[Reason]:
+    """Labels that hold on one side only: what was relevant is a competitor then, or the other way round."""
+    before, now = set(_relevant(earlier)), set(_relevant(item))
+    for documents, what in ((before - now, "no longer holds"), (now - before, "holds now")):
+        for document in sorted(documents):
+            yield Reason("label invalid", f"its label {document} {what}")
 
 
 def _seen(item: QuestionResult) -> Seen:

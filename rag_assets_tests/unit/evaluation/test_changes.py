@@ -188,6 +188,12 @@ def test_a_competitor_that_was_not_shown_before_is_named_without_its_fate() -> N
     assert since(after, before)[0].changed[1:] == ("now above it: x",)
 
 
+def test_a_label_that_no_longer_holds_is_named_and_its_document_is_no_rival() -> None:
+    both = replace(answered("xa", ndcg=1.0, mrr=1.0), relevant=(Label("a"), Label("x")))
+    after = evaluated(answered("xa", ndcg=0.631, mrr=0.5), a=STATE, x=STATE)
+    assert since(after, evaluated(both, a=STATE, x=STATE))[0].changed[1:] == ("its label x no longer holds",)
+
+
 def test_an_evaluation_of_an_earlier_release_says_nothing_of_documents() -> None:
     before = evaluated(answered("ax", ndcg=1.0, mrr=1.0))
     after = evaluated(answered("xa", ndcg=0.631, mrr=0.5), a=STATE, x=STATE)
