@@ -32,7 +32,7 @@ def bench(
     """Measure how fast the live index answers: stage by stage, cold, and under load. Changes nothing."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.evaluation.benchmark import benchmark
-        from rag_assets.evaluation.results import plain
+        from rag_assets.evaluation.result_json import plain
         from rag_assets.retrieval.search import live_generation
 
         asked = {

@@ -156,10 +156,30 @@ def print_answer(asked: Any) -> None:
     click.echo(f"  ({given.model}, {asked.generation.name}, {asked.milliseconds['total']:.0f} ms)")
 
 
+questions_option = click.option(
+    "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
+)
+
+
+def golden_questions(runtime: Any, collection: str, file: Path | None) -> Path:
+    """The question file named, or that of the collection. Raises ConfigurationError if there is neither."""
+    from rag_assets.errors import ConfigurationError
+
+    found: Path | None = file or runtime.settings.collection(collection).questions
+    if found is None:
+        raise ConfigurationError(
+            f"Collection {collection!r} has no golden questions. Pass --questions FILE, or set "
+            f"collections.{collection}.questions in rag_assets.toml. One question a line: "
+            '{"id": "1", "question": "…", "relevant": [{"document": "path", "quote": "exact words"}]}'
+        )
+    return found
+
+
 @main.command()
 @common
+@questions_option
 @click.option(
-    "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
+    "--generation", metavar="NAME", help="Measure this retained generation (see `status`) instead of the live one."
 )
 @click.option(
     "--save-baseline",
@@ -173,10 +193,11 @@ def evaluate(
     collection: str | None,
     as_json: bool,
     questions: Path | None,
+    generation: str | None,
     save_baseline: Path | None,
     compared: str | None,
 ) -> None:
-    """Measure the live index with golden questions and write a report; or compare ways to cut the documents.
+    """Measure the live index, or any retained one, with golden questions and write a report; or compare ways to cut the documents.
 
     Exit code 0: pass, 3: fail or inconclusive. A comparison has no verdict.
     """
@@ -184,20 +205,24 @@ def evaluate(
         from rag_assets.errors import ConfigurationError
         from rag_assets.evaluation import baseline
         from rag_assets.evaluation.publishing import evaluate_live
-        from rag_assets.evaluation.results import to_json
+        from rag_assets.evaluation.result_json import to_json
+        from rag_assets.evaluation.retained import evaluate_retained, retained_generation
 
-        file = questions or runtime.settings.collection(name).questions
-        if file is None:
+        if generation is not None and compared is not None:
             raise ConfigurationError(
-                f"Collection {name!r} has no golden questions. Pass --questions FILE, or set collections.{name}.questions "
-                "in rag_assets.toml. One question a line: "
-                '{"id": "1", "question": "…", "relevant": [{"document": "path", "quote": "exact words"}]}'
+                "--generation and --compare exclude each other: ways to cut are compared on the present documents."
             )
+        file = golden_questions(runtime, name, questions)
         if compared is not None:
             compare_chunking(runtime, name, file, compared, bars, as_json=as_json)
             return
         command = f"rag-assets evaluate --collection {name} --questions {file}"
-        result, path = evaluate_live(runtime, name, file, command=command)
+        if generation is None:
+            result, path = evaluate_live(runtime, name, file, command=command)
+        else:
+            retained = retained_generation(runtime, name, generation)
+            command += f" --generation {retained.name}"
+            result, path = evaluate_retained(runtime, retained, file, command=command)
         if save_baseline:
             baseline.save_baseline(result, save_baseline)
         bars.__exit__(None, None, None)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.evaluation.results import EvaluationResult, QuestionResult, from_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
+from rag_assets.evaluation.results import EvaluationResult, QuestionResult
 
 
 def save_baseline(result: EvaluationResult, path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Literal
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
 from rag_assets.evaluation.baseline import load_baseline
+from rag_assets.evaluation.changes import since
 from rag_assets.evaluation.checks import STRUCTURAL, quality_checks, structural_checks, threshold_checks
+from rag_assets.evaluation.holdings import is_frozen
 from rag_assets.evaluation.results import Check, EvaluationResult, HistoryPoint, PreviousEvaluation
 from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
 from rag_assets.indexing.integrity import inspect
@@ -15,6 +17,8 @@ from rag_assets.runtime import Runtime
 
 HISTORY = 30
 """Earlier evaluations shown in the trend."""
+AGAINST_LEDGER = ("complete", "nothing_extra", "contents", "lexical")
+"""Checks that compare with the present documents: a generation that no longer follows them is none the worse."""
 
 
 def judge(
@@ -37,17 +41,17 @@ def judge(
         run_id: under which it is kept already; it is not compared with itself.
         finished: nothing more will be measured; see :func:`threshold_checks`.
     """
-    structural = [check for check in result.checks if check.name in STRUCTURAL]
-    history = result.history or (*_history(runtime, result), _point(result))
+    earlier = store.comparable(runtime, generation, result, before=run_id)
     compared = replace(
         result,
-        previous=_previous(runtime, generation, result, run_id),
+        previous=_compared(result, earlier) if earlier else None,
         baseline=_baseline(runtime, generation, result),
-        history=history,
+        questions=since(result, earlier) if earlier else result.questions,
+        history=result.history or (*_history(runtime, result), _point(result)),
     )
     gate = runtime.settings.gates_of(generation.collection)
     checks = (
-        *(structural or structural_checks(inspect(runtime, generation))),
+        *([check for check in result.checks if check.name in STRUCTURAL] or _structural(runtime, generation)),
         *quality_checks(compared, gate),
         *threshold_checks(compared, gate, finished=finished),
     )
@@ -69,11 +73,12 @@ def _verdict(
     return "pass", tuple(check.text for check in checks if check.name in ("complete", "ann_recall_mean", "search_p95"))
 
 
-def _previous(
-    runtime: Runtime, generation: Generation, result: EvaluationResult, run_id: int | None
-) -> PreviousEvaluation | None:
-    earlier = store.comparable(runtime, generation, result, before=run_id)
-    return _compared(result, earlier) if earlier else None
+def _structural(runtime: Runtime, generation: Generation) -> list[Check]:
+    checks = structural_checks(inspect(runtime, generation))
+    if is_frozen(runtime, generation):
+        # The ledger has gone on without it.
+        return [check for check in checks if check.name not in AGAINST_LEDGER]
+    return checks
 
 
 def _baseline(runtime: Runtime, generation: Generation, result: EvaluationResult) -> PreviousEvaluation | None:

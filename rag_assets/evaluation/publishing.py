@@ -11,7 +11,8 @@ from rag_assets.evaluation.benchmark import benchmark
 from rag_assets.evaluation.checks import structural_checks, threshold_checks
 from rag_assets.evaluation.plots import as_png, score_plot
 from rag_assets.evaluation.report import score_rows, write_report
-from rag_assets.evaluation.results import Check, EvaluationResult, to_json
+from rag_assets.evaluation.result_json import to_json
+from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import promotion
 from rag_assets.indexing.hnsw_index import contents_hash, existing_target

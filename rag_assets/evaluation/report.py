@@ -14,6 +14,7 @@ from typing import Any
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.benchmark.tables import benchmark_view
+from rag_assets.evaluation.changes import TOLERANCE
 from rag_assets.evaluation.checks import FLOOR
 from rag_assets.evaluation.formatting import (
     display_order,
@@ -27,7 +28,8 @@ from rag_assets.evaluation.formatting import (
 )
 from rag_assets.evaluation.latency import latency_class, stage_order
 from rag_assets.evaluation.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
-from rag_assets.evaluation.results import EvaluationResult, PreviousEvaluation, QuestionResult, to_json
+from rag_assets.evaluation.result_json import scores_json, to_json
+from rag_assets.evaluation.results import EvaluationResult, PreviousEvaluation, QuestionResult
 from rag_assets.evaluation.statistics import Score
 
 _WORST = 10
@@ -62,7 +64,8 @@ class Card:
 
 
 def write_report(result: EvaluationResult, folder: Path) -> Path:
-    """Write ``report.html``, ``report.md`` and ``scores.json`` into ``folder`` and return the HTML's path.
+    """Write ``report.html``, ``report.md``, ``scores.json`` (what is equal, byte for byte, between two runs over the same data)
+    and ``evaluation.json`` (everything) into ``folder`` and return the HTML's path.
 
     The folder is made if missing. Each file is written beside its place and renamed into it, so a reader never sees
     half of one.
@@ -72,9 +75,9 @@ def write_report(result: EvaluationResult, folder: Path) -> Path:
     """
     page = folder / "report.html"
     view = _view(result)
-    scores = json.dumps(to_json(result, str(page)), ensure_ascii=False, indent=1, allow_nan=False)
     files = {
-        "scores.json": scores + "\n",
+        "scores.json": _dumped(scores_json(result)),
+        "evaluation.json": _dumped(to_json(result, str(page))),
         "report.md": markdown_environment().get_template("report.md").render(view),
         "report.html": html_environment().get_template("report.html").render(view),
     }
@@ -91,6 +94,10 @@ def write_report(result: EvaluationResult, folder: Path) -> Path:
             f"The report can't be written to {folder}: {error.strerror}. Free space there, or make the folder writable."
         ) from None
     return page
+
+
+def _dumped(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _view(result: EvaluationResult) -> dict[str, Any]:
@@ -138,6 +145,7 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
         "latency_plot": latency_plot({name: times[name] for name in sorted(times, key=stage_order)}) if times else None,
         "trend_plot": trend_plot(result.history) if len(result.history) > 1 else None,
         "worst": sorted((item for item in measured if (item.scores["ndcg@10"] or 0) < 1), key=_badness)[:_WORST],
+        "worse": _worse(measured),
         "examples": _examples(result.questions),
         "failed": [item for item in result.questions if item.error is not None][:_LISTED],
         "failed_total": sum(item.error is not None for item in result.questions),
@@ -265,6 +273,14 @@ def _slice_rows(values: Mapping[str, Mapping[str, Score]]) -> list[tuple[str, in
 
 def _badness(item: QuestionResult) -> tuple[float, float, str]:
     return item.scores["ndcg@10"] or 0.0, item.scores.get("recall@10") or 0.0, item.id
+
+
+def _worse(measured: Sequence[QuestionResult]) -> list[QuestionResult]:
+    """The questions that lost nDCG@10 since the previous evaluation, the greatest loss first."""
+    lost = [
+        (item.ndcg_before - (item.scores["ndcg@10"] or 0.0), item) for item in measured if item.ndcg_before is not None
+    ]
+    return [item for loss, item in sorted(lost, key=lambda pair: (-pair[0], pair[1].id)) if loss > TOLERANCE]
 
 
 def _examples(questions: Sequence[QuestionResult]) -> list[QuestionResult]:

@@ -1,23 +1,18 @@
-"""What one evaluation found: values, and their JSON. Stages of latency are those of :mod:`rag_assets.evaluation.latency`."""
+"""What one evaluation found: values. Their JSON is made by :mod:`result_json`; stages of latency are those of :mod:`latency`."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.holdings import DocumentState
 from rag_assets.evaluation.latency import AnnRecall, LatencyBenchmark, LatencySummary
 from rag_assets.evaluation.questions import InvalidLabel, Label
 from rag_assets.evaluation.statistics import DEFAULT_SEED, Score, summarise_metrics
 from rag_assets.settings import LATENCY_CLASSES, LatencyLimits
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-_LATE = ("latency", "benchmark", "previous", "baseline", "history", "created_at", "judge_paid")
-"""What the clock, or a purse, decides."""
 UNFILTERED = "none"
-_DIGITS = 6
-"""Decimal places in JSON: below this, floating point differs between processors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +76,10 @@ class QuestionResult:
     """What the search was restricted to."""
     usage: Usage | None = None
     """What the answer took; None: nothing was answered."""
+    changed: tuple[str, ...] = ()
+    """What changed since the previous evaluation: how its place moved, then why as far as that is known."""
+    ndcg_before: float | None = None
+    """nDCG@10 in the previous evaluation, where ``changed`` says something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +182,10 @@ class EvaluationResult:
     judge_paid: JudgePaid | None = None
     benchmark: LatencyBenchmark | None = None
     """None: speed under load was not measured."""
+    documents: Mapping[str, DocumentState] = field(default_factory=dict)
+    """The labelled and the shown documents as the generation held them, by uri: what the next evaluation compares with."""
+    aside: bool = False
+    """Made on request, of a generation that was not live: it opens no gate and is in no trend."""
 
 
 def file_type(result: QuestionResult) -> str:
@@ -215,59 +218,3 @@ def score_slices(
         name: {value: summarise_metrics(rows, seed=seed) for value, rows in values.items()}
         for name, values in slices.items()
     }
-
-
-def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
-    """The result as JSON values, in a fixed order, scores rounded to 6 decimals.
-
-    Everything the clock decides is under ``timings``, ``latency``, ``benchmark``, ``previous``, ``baseline``, ``history`` and in
-    ``created_at``, and what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
-    same data (checks and reasons about time aside).
-
-    Args:
-        result: the evaluation.
-        report: path of the report, for the ``report`` field.
-    """
-    data: dict[str, Any] = {"verdict": result.verdict, "report": report, **plain(result)}
-    questions = data.pop("questions")
-    late = {name: data.pop(name) for name in _LATE}
-    timings = {question["id"]: question.pop("milliseconds") for question in questions}
-    return {**data, "questions": questions, **late, "timings": timings}
-
-
-def from_json(data: Mapping[str, Any]) -> EvaluationResult:
-    """Read back what ``to_json`` wrote.
-
-    Raises:
-        RagAssetsError: the data is not an evaluation of this version.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        timings = data["timings"]
-        questions = [{**question, "milliseconds": timings[question["id"]]} for question in data["questions"]]
-        return TypeAdapter(EvaluationResult).validate_python({**data, "questions": questions})
-    except (KeyError, TypeError, ValidationError) as error:
-        raise RagAssetsError(
-            f"This is not an evaluation this version can read: {error}. Run `rag-assets evaluate` to make a new one."
-        ) from None
-
-
-def plain(value: Any) -> Any:
-    """JSON values of a dataclass, mapping or sequence; keys of mappings sorted, ``recall@5`` before ``recall@10``."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(value[key]) for key in sorted(value, key=metric_order)}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        # Adding 0.0 turns -0.0 into 0.0. JSON has no word for NaN; None is ours for "not measured".
-        return round(value, _DIGITS) + 0.0 if math.isfinite(value) else None
-    return value
-
-
-def metric_order(name: Any) -> tuple[str, int]:
-    """Sort key of metric names: by name, then by the k after ``@`` as a number."""
-    stem, _, k = str(name).partition("@")
-    return (stem, int(k)) if k.isdecimal() else (str(name), 0)

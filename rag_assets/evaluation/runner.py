@@ -16,9 +16,10 @@ from rag_assets.evaluation import gates
 from rag_assets.evaluation.ann_recall import ann_recall
 from rag_assets.evaluation.answers import score_answer
 from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE, evidence_in_context
+from rag_assets.evaluation.holdings import held_states
 from rag_assets.evaluation.judging import Given, judge_answers
 from rag_assets.evaluation.latency import AnnRecall, summarise_latency, summarise_stages
-from rag_assets.evaluation.provenance import corpus_texts, describe
+from rag_assets.evaluation.provenance import describe, label_texts
 from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
 from rag_assets.evaluation.results import (
     Citation,
@@ -58,8 +59,9 @@ def evaluate_retrieval(
         ConfigurationError: the question file can't be read or is wrong.
         RagAssetsError: the generation is empty.
     """
-    questions = load_questions(questions_file) if questions_file else ()
-    texts = corpus_texts(runtime, generation.collection, questions)
+    # The order in a file is nobody's intent, and must not decide what is asked of the index, nor the order of what is found.
+    questions = sorted(load_questions(questions_file), key=lambda item: item.id) if questions_file else ()
+    texts = label_texts(runtime, generation, questions)
     report = resolve_labels(questions, texts)
     for question in questions[:WARM_UP]:
         search(runtime, question.question, generation=generation, k=DEPTH)
@@ -79,7 +81,14 @@ def evaluate_retrieval(
         latency_classes=runtime.settings.benchmark.classes,
         ann_recall=_ann_recall(runtime, generation, [question.question for question in questions]),
         invalid_labels=report.invalid,
+        documents=held_states(runtime, generation, _noted(questions, results)),
     )
+
+
+def _noted(questions: Sequence[Question], results: Sequence[QuestionResult]) -> list[str]:
+    """The documents that are labelled, and those that are shown."""
+    labelled = [label.document for question in questions for label in question.relevant]
+    return labelled + [passage.document for result in results for passage in result.retrieved]
 
 
 def _search_all(

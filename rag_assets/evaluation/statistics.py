@@ -13,6 +13,8 @@ DEFAULT_SEED = 20_260_101
 """Any constant will do; a constant makes intervals repeatable."""
 RESAMPLES = 2_000
 """Enough: the standard error of a 95 % limit is then 1.5 % of the interval's width (for a normal mean)."""
+DIGITS = 6
+"""Decimal places that count: below this, floating point differs between processors."""
 MAX_UNMEASURED_SHARE = 0.05
 """With more than this share unmeasured the mean may say more about what failed than about quality: it is withheld."""
 _BATCH_VALUES = 1_000_000
@@ -44,7 +46,9 @@ def summarise(values: Sequence[float | None], *, seed: int = DEFAULT_SEED) -> Sc
 
     None, NaN and infinities count as unmeasured and never enter the mean. The same values and seed give the same score.
     """
-    valid = np.asarray([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
+    # As they are kept: an evaluation that is read back and added to gets the mean it would have got at once.
+    kept = [round(value, DIGITS) for value in values if value is not None and math.isfinite(value)]
+    valid = np.asarray(kept, dtype=np.float64)
     n_valid, n_total = len(valid), len(values)
     if n_valid == 0 or n_total - n_valid > MAX_UNMEASURED_SHARE * n_total:
         return Score(None, None, None, n_valid, n_total)

@@ -7,7 +7,8 @@ from psycopg.types.json import Jsonb
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.results import EvaluationResult, from_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
+from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.fingerprint import fingerprint
 from rag_assets.runtime import Runtime
 
@@ -63,19 +64,25 @@ def latest(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationRes
 
 
 def latest_or_none(runtime: Runtime, generation: Generation) -> tuple[int, EvaluationResult] | None:
-    """The last evaluation of a generation, with its id; None when it was never evaluated."""
+    """The last evaluation of a generation, with its id; None when it was never evaluated.
+
+    One that was made aside, with questions of anybody's choice, does not count: promotion rests on this.
+    """
     with runtime.database.transaction() as connection:
         row = connection.execute(
-            "SELECT id, result FROM evaluation_run WHERE generation_id = %s ORDER BY id DESC LIMIT 1", (generation.id,)
+            "SELECT id, result FROM evaluation_run WHERE generation_id = %s"
+            " AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT 1",
+            (generation.id,),
         ).fetchone()
     return (int(row[0]), from_json(row[1])) if row else None
 
 
 def latest_report(runtime: Runtime, collection: str) -> str | None:
-    """Path of the newest report of a collection."""
+    """Path of the newest report of a collection, of those that were not made aside."""
     with runtime.database.transaction() as connection:
         row = connection.execute(
-            "SELECT report FROM evaluation_run WHERE collection = %s AND report IS NOT NULL ORDER BY id DESC LIMIT 1",
+            "SELECT report FROM evaluation_run WHERE collection = %s AND report IS NOT NULL"
+            " AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT 1",
             (collection,),
         ).fetchone()
     return row[0] if row else None
@@ -122,7 +129,7 @@ def comparable(
             """
             SELECT e.result FROM evaluation_run e JOIN generation g ON g.id = e.generation_id
             WHERE e.collection = %s AND e.verdict IN ('pass', 'fail') AND e.result -> 'fingerprint' ->> 'questions' = %s
-              AND g.state = ANY(%s) AND e.id < coalesce(%s, e.id + 1)
+              AND g.state = ANY(%s) AND e.id < coalesce(%s, e.id + 1) AND e.result ->> 'aside' IS DISTINCT FROM 'true'
             ORDER BY e.id DESC LIMIT 1
             """,
             (
@@ -141,7 +148,7 @@ def history(runtime: Runtime, result: EvaluationResult, limit: int) -> list[Eval
     with runtime.database.transaction() as connection:
         rows = connection.execute(
             "SELECT result FROM evaluation_run WHERE collection = %s"
-            " AND result -> 'fingerprint' ->> 'questions' = %s ORDER BY id DESC LIMIT %s",
+            " AND result -> 'fingerprint' ->> 'questions' = %s AND result ->> 'aside' IS DISTINCT FROM 'true' ORDER BY id DESC LIMIT %s",
             (result.collection, result.fingerprint.get("questions"), limit),
         ).fetchall()
     return [from_json(row[0]) for row in reversed(rows)]

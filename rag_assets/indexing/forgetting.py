@@ -150,6 +150,7 @@ def _black_out(connection: Connection, collection: str, document: str) -> tuple[
                     item.update({key: "(forgotten)" for key in ("text", "quote") if item.get(key)})
             if document in names and question.get("answer"):
                 question["answer"] = "(forgotten)"
+        result.get("documents", {}).pop(document, None)
         connection.execute(
             "UPDATE evaluation_run SET result = %s, report = NULL WHERE id = %s", (json.dumps(result), run_id)
         )
@@ -161,5 +162,5 @@ def _like(text: str) -> str:
 
 
 def _delete_report(folder: Path) -> None:
-    for name in ("report.html", "report.md", "scores.json"):
+    for name in ("report.html", "report.md", "scores.json", "evaluation.json"):
         (folder / name).unlink(missing_ok=True)

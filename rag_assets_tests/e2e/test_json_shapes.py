@@ -240,5 +240,16 @@ def test_rollback_makes_the_generation_before_answer_again(indexed: Indexed) -> 
     planned = command.json("plan")
     assert any("chunking settings" in reason for reason in planned["reasons"])
     assert command.json("sync")["generation"]["name"] == "default#2"
+    compared = command.json("compare", "1", "default#2")
+    assert (compared["before"]["name"], compared["after"]["name"], compared["compared"]) == (
+        "default#1",
+        "default#2",
+        3,
+    )
+    assert [reason["text"] for reason in compared["settings"]] == ["chunking: max_tokens 256 → 20"]
+    assert compared["differences"]["ndcg@10"]["n_valid"] == 3
+    unknown = command.run("evaluate", "--generation", "9", "--json")
+    assert (unknown.code, unknown.json["exit_code"]) == (2, 2)
+    assert "default#1 (retired)" in unknown.json["error"]
     assert command.json("rollback") == {"live": "default#1", "previous": "default#2"}
     assert command.json("status")["collections"][0]["live_generation"] == "default#1"

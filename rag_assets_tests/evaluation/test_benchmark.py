@@ -13,7 +13,7 @@ from rag_assets.evaluation.benchmark.cold import evict
 from rag_assets.evaluation.benchmark.generating import time_answers
 from rag_assets.evaluation.benchmark.searches import Found, Searches, benchmark_queries
 from rag_assets.evaluation.latency import FoundQuality
-from rag_assets.evaluation.results import from_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run
 from rag_assets_tests.unit.generation.fakes import chat_server, write_models
 

@@ -9,7 +9,8 @@ import pytest
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation import publishing
-from rag_assets.evaluation.results import EvaluationResult, from_json, to_json
+from rag_assets.evaluation.result_json import from_json, to_json
+from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.indexing.forgetting import forget
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, query, run, write
 from rag_assets_tests.indexing.test_forgetting import tables_with

@@ -9,7 +9,8 @@ import pytest
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation import publishing, store
-from rag_assets.evaluation.results import EvaluationResult, to_json
+from rag_assets.evaluation.result_json import to_json
+from rag_assets.evaluation.results import EvaluationResult
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 
 Questions = list[dict[str, Any]]
@@ -174,29 +175,50 @@ def test_a_budget_that_is_not_met_fails(open_index: OpenIndex, index: WarmRuntim
     assert [check.name for check in result.checks if check.passed is False] == ["search_p95"]
 
 
-def timeless(result: EvaluationResult) -> dict[str, Any]:
-    """What two runs over the same data have in common: everything but what the clock decides."""
-    data = to_json(result)
-    for name in ("timings", "latency", "previous", "history", "created_at", "reasons"):
-        data.pop(name)
-    for check in data["checks"]:
-        if check["name"] == "search_p95":
-            check.update(value=None, text="")
-    return data
+def scores_file(runtime: WarmRuntime, folder: Path, questions: Questions) -> bytes:
+    """``scores.json`` of a new evaluation."""
+    (folder / "again.jsonl").write_text("".join(json.dumps(item) + "\n" for item in questions))
+    _, report = publishing.evaluate_live(runtime, "default", folder / "again.jsonl", command="test")
+    return report.with_name("scores.json").read_bytes()
 
 
-def test_two_runs_are_byte_for_byte_equal_but_for_their_timings(index: WarmRuntime, tmp_path: Path) -> None:
+def test_the_scores_of_two_runs_are_byte_for_byte_equal(
+    open_index: OpenIndex, index: WarmRuntime, tmp_path: Path
+) -> None:
     questions = [
         question(1, RANKING_ABC, "a.md", answer="alpha", kind="fact"),
         question(2, RANKING_ABC, "b.md", "c.md", answer="beta", kind="hop"),
         question(3, "omega", kind="none"),
         question(4, "alpha", "renamed.md"),
+        question(5, "alpha", "gone.md"),
     ]
-    evaluate(index, tmp_path, questions)  # the first has nothing to be compared with
-    second, third = (evaluate(index, tmp_path, questions) for _ in range(2))
-    assert json.dumps(timeless(second)) == json.dumps(timeless(third))
-    assert json.dumps(timeless(second)) == json.dumps(timeless(evaluate(index, tmp_path, questions[::-1])))
-    assert publishing.scores_hash(second) == publishing.scores_hash(third)
+    first = scores_file(index, tmp_path, questions)  # it has nothing to be compared with
+    # Another runtime, other limits on time, another order.
+    again = open_index(chunking=dict(CHUNKING), gates={"search_p95_seconds": 1e-9})
+    assert scores_file(again, tmp_path, questions[::-1]) == first
+    assert json.loads(first)["questions"][0]["scores"]["ndcg@10"] == 1
+    # A setting of today that decides nothing here, but might: it is noted.
+    other = open_index(chunking=dict(CHUNKING), retrieval={"rerank_depth": 29}, lexical={"k1": 1.4})
+    noted, before = (json.loads(data)["fingerprint"] for data in (scores_file(other, tmp_path, questions), first))
+    assert {name for name in noted if noted[name] != before[name]} == {"retrieval", "bm25"}
+
+
+def test_what_the_gates_measured_in_two_steps_has_the_scores_of_one_on_request(
+    open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    for name, text in DOCUMENTS.items():
+        write(source, name, text + "\n")
+    # precision@3 of the slice is 4/15: its sixth decimal is another if the thirds are rounded before.
+    asked = [question(n, RANKING_ABC, "a.md" if n else "d.md", answer="alpha", kind="fact") for n in range(5)]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in asked))
+    gated = open_index(chunking=dict(CHUNKING), collection={"questions": file})
+    run(gated)
+    report = store.latest_report(gated, "default")
+    assert report is not None
+    scores = Path(report).with_name("scores.json").read_bytes()
+    assert json.loads(scores)["by_slice"]["kind"]["fact"]["precision@3"]["value"] == pytest.approx(4 / 15, abs=1e-5)
+    assert scores_file(gated, tmp_path, asked) == scores
 
 
 def test_a_stored_evaluation_comes_back_as_it_was(index: WarmRuntime, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.questions import InvalidLabel, Label
 from rag_assets.evaluation.report import write_report
+from rag_assets.evaluation.result_json import from_json, scores_json, to_json
 from rag_assets.evaluation.results import (
     Check,
     Citation,
@@ -20,8 +21,6 @@ from rag_assets.evaluation.results import (
     Judging,
     QuestionResult,
     RetrievedPassage,
-    from_json,
-    to_json,
 )
 from rag_assets.evaluation.statistics import Score
 
@@ -155,9 +154,14 @@ def test_the_three_files_are_written_and_the_page_is_returned(tmp_path: Path) ->
     result = realistic_result(20)
     page = write_report(result, tmp_path / "new" / "folder")
     assert page == tmp_path / "new" / "folder" / "report.html"
-    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.md", "scores.json"]
-    scores = json.loads((page.parent / "scores.json").read_text(encoding="utf-8"))
-    assert scores == to_json(result, str(page))
+    assert sorted(path.name for path in page.parent.iterdir()) == [
+        "evaluation.json", "report.html", "report.md", "scores.json"
+    ]  # fmt: skip
+    written = {
+        name: json.loads((page.parent / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("scores", "evaluation")
+    }
+    assert written == {"scores": scores_json(result), "evaluation": to_json(result, str(page))}
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -320,5 +324,5 @@ def test_what_a_judge_cost_and_could_not_judge_is_said(tmp_path: Path) -> None:
             "Each was judged 3 times; the judgements of one question lie apart by, on average: Faithfulness (judged) 0.250.",
         ):
             assert line in text
-    assert from_json(to_json(judged)) == from_json(json.loads((tmp_path / "scores.json").read_text()))
+    assert from_json(to_json(judged)) == from_json(json.loads((tmp_path / "evaluation.json").read_text()))
     assert "not judged" not in write_report(result, tmp_path).read_text().lower()

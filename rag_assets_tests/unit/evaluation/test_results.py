@@ -10,12 +10,11 @@ from pydantic import ValidationError
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.latency import LatencySummary, latency_class, summarise_latency, summarise_stages
 from rag_assets.evaluation.questions import Label
+from rag_assets.evaluation.result_json import from_json, to_json
 from rag_assets.evaluation.results import (
     QuestionResult,
     file_type,
-    from_json,
     score_slices,
-    to_json,
 )
 from rag_assets.evaluation.statistics import Score
 from rag_assets.settings import Settings
