@@ -31,6 +31,7 @@ def save_baseline(result: EvaluationResult, path: Path) -> None:
         previous=None,
         baseline=None,
         history=(),
+        documents={},
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

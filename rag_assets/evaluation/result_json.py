@@ -19,7 +19,7 @@ _AGAINST = ("changed", "ndcg_before")
 def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, Any]:
     """The result as JSON values, in a fixed order, scores rounded to 6 decimals.
 
-    Everything the clock decides is under ``timings``, ``latency``, ``benchmark``, ``previous``, ``baseline``, ``history`` and in
+    Everything the clock decides is under ``timings``, ``usage``, ``latency``, ``benchmark``, ``previous``, ``baseline``, ``history`` and in
     ``created_at``, and what a run paid its judge under ``judge_paid``, so that the rest is equal, byte for byte, between two runs over the
     same data (checks and reasons about time aside).
 
@@ -31,7 +31,9 @@ def to_json(result: EvaluationResult, report: str | None = None) -> dict[str, An
     questions = data.pop("questions")
     late = {name: data.pop(name) for name in _LATE}
     timings = {question["id"]: question.pop("milliseconds") for question in questions}
-    return {**data, "questions": questions, **late, "timings": timings}
+    # The marks around passages are drawn anew for each prompt, and are not of equal length in tokens.
+    usage = {question["id"]: question.pop("usage") for question in questions}
+    return {**data, "questions": questions, **late, "timings": timings, "usage": usage}
 
 
 def scores_json(result: EvaluationResult) -> dict[str, Any]:
@@ -55,8 +57,11 @@ def from_json(data: Mapping[str, Any]) -> EvaluationResult:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        timings = data["timings"]
-        questions = [{**question, "milliseconds": timings[question["id"]]} for question in data["questions"]]
+        timings, usage = data["timings"], data.get("usage", {})
+        questions = [
+            {**question, "milliseconds": timings[question["id"]], "usage": usage.get(question["id"])}
+            for question in data["questions"]
+        ]
         return TypeAdapter(EvaluationResult).validate_python({**data, "questions": questions})
     except (KeyError, TypeError, ValidationError) as error:
         raise RagAssetsError(

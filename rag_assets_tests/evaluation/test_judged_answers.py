@@ -81,6 +81,7 @@ def scores(result: EvaluationResult) -> str:
     data = to_json(result)
     for name in (
         "timings",
+        "usage",
         "latency",
         "previous",
         "history",

@@ -49,7 +49,7 @@ def test_only_the_parts_of_the_clock_differ_between_two_runs() -> None:
         previous=None,
         benchmark=None,
     )
-    clock = {"timings", "latency", "benchmark", "history", "previous", "created_at"}
+    clock = {"timings", "usage", "latency", "benchmark", "history", "previous", "created_at"}
     texts = []
     for result in (first, second):
         data = to_json(result)
