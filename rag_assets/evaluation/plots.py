@@ -26,7 +26,7 @@ _SHORTEST_MS = 0.01
 """Left end of the logarithmic axis: nothing here is timed more finely."""
 _MAX_DATE_LABELS = 6
 _SHORT_AXIS_DECADES = 2
-_MAX_NAME_CHARACTERS = 24
+_MAX_NAME_CHARACTERS = 28
 
 
 def latency_plot(milliseconds: Mapping[str, Sequence[float]]) -> str:

@@ -1,7 +1,7 @@
 """Runs a question set against one generation: retrieval, the index against exact search, answers, and the verdict."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,6 +186,7 @@ def evaluate_answers(
     chosen = _sample(
         [item for item in result.questions if item.error is None and item.id in questions],
         runtime.settings.evaluation.answer_questions,
+        {key for key, question in questions.items() if not question.relevant},
     )
     asker = Asker(runtime)
     answered: dict[str, QuestionResult] = {}
@@ -213,11 +214,17 @@ def evaluate_answers(
     )
 
 
-def _sample(items: Sequence[QuestionResult], size: int) -> list[QuestionResult]:
-    """The same questions every time, whatever their order in the file."""
+def _sample(items: Sequence[QuestionResult], size: int, unanswerable: Collection[str]) -> list[QuestionResult]:
+    """The same questions every time, whatever their order in the file; up to a sixth of them are ones without an answer, for
+    whether a system abstains is not seen on one or two."""
     if len(items) <= size:
         return list(items)
-    chosen = random.Random(DEFAULT_SEED).sample(sorted(items, key=lambda item: item.id), size)
+    ordered = sorted(items, key=lambda item: item.id)
+    drawn = random.Random(DEFAULT_SEED)
+    silent = [item for item in ordered if item.id in unanswerable]
+    chosen = drawn.sample(silent, min(len(silent), max(1, size // 6)))
+    others = [item for item in ordered if item.id not in unanswerable]
+    chosen += drawn.sample(others, min(len(others), size - len(chosen)))
     return sorted(chosen, key=lambda item: item.id)
 
 

@@ -13,7 +13,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.stores.analysis import analyzer_fingerprint
 from rag_assets.stores.lexical_codec import TOMBSTONE
 from rag_assets.stores.lexical_compaction import compact, optimise
-from rag_assets.stores.lexical_search import Match, search
+from rag_assets.stores.lexical_search import Match, best, fetch, search
 from rag_assets.stores.lexical_segments import (
     Connection,
     dead_rows,
@@ -27,7 +27,20 @@ from rag_assets.stores.lexical_segments import (
     table,
 )
 
-__all__ = ["Match", "apply", "compact", "create", "drop", "forget", "optimise", "rebuild", "search", "settings_of"]
+__all__ = [
+    "Match",
+    "apply",
+    "best",
+    "compact",
+    "create",
+    "drop",
+    "fetch",
+    "forget",
+    "optimise",
+    "rebuild",
+    "search",
+    "settings_of",
+]
 
 
 def create(connection: Connection, generation: Generation) -> None:

@@ -6,11 +6,9 @@ seen; segments never change. Document frequency, number of rows and average leng
 so they are what they would be had the index been made from them alone.
 """
 
-import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,18 +24,15 @@ from rag_assets.stores import lexical_codec as codec
 from rag_assets.stores import lexical_segments as segments
 from rag_assets.stores.analysis import analyzer
 from rag_assets.stores.conditions import clause
-from rag_assets.stores.lexical_segments import Connection, Segment
+from rag_assets.stores.lexical_memory import Floats, Rows, remembered_languages, rows_of
+from rag_assets.stores.lexical_segments import Connection
 
-_KEPT = 8
-"""Generations whose rows are kept in memory: some 30 bytes for each row."""
 MOST_LOOKED_AT = 2000
 """Best rows whose payload is looked at when there is a filter; if too few of them pass, all rows that pass are listed."""
 _SPARE = 1.5
 """How many more are looked at than would hold k, were the rows that pass scattered evenly."""
 
 TINY = float(np.finfo(np.float32).tiny)
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,69 +44,6 @@ class Match:
     """BM25 as Lucene computes it: without the constant factor k1 + 1, never negative."""
 
 
-class Rows:
-    """All rows of a generation as of some set of segments."""
-
-    def __init__(self, parts: Sequence[Segment]) -> None:
-        self.parts = {part.id: part for part in parts}
-        sizes = [part.rows.lengths.size for part in parts]
-        self.first = dict(zip(self.parts, np.cumsum([0, *sizes[:-1]]).tolist() if sizes else (), strict=True))
-        """Segment -> the number its row 0 has here."""
-        living = segments.alive(parts)
-        self.whole = {number for number, rows in living.items() if rows.all()}
-        """Segments without deleted rows."""
-        self.alive = np.concatenate([living[part.id] for part in parts]) if parts else np.empty(0, dtype=bool)
-        self.lengths = np.concatenate([part.rows.lengths for part in parts]) if parts else np.empty(0, dtype="<u4")
-        self.count = int(self.alive.sum())
-        self.average = float(self.lengths[self.alive].mean()) if self.count else 0.0
-        self._norms: dict[tuple[float, float], Floats] = {}
-
-    @cached_property
-    def languages(self) -> Mapping[int, int]:
-        """Rows by language code."""
-        codes = (
-            np.concatenate([part.rows.languages for part in self.parts.values()]) if self.parts else np.empty(0, int)
-        )
-        counts = np.bincount(codes[self.alive]) if codes.size else np.empty(0, int)
-        return {code: count for code, count in enumerate(counts.tolist()) if count}
-
-    @cached_property
-    def chunk_ids(self) -> npt.NDArray[np.void]:
-        """(n,) of 16 bytes each."""
-        return np.concatenate([part.rows.chunk_ids for part in self.parts.values()])
-
-    @cached_property
-    def _sorted(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        """(first halves of the chunk ids, rising; the rows they are of)."""
-        halves = codec.first_halves(self.chunk_ids)
-        order = np.argsort(halves)
-        return halves[order], order
-
-    def scores_of(self, scores: "Floats", chunk_ids: Sequence[str]) -> dict[str, float]:
-        """The scores of rows named by id; an id that is in no row is left out. Deleted rows score 0."""
-        known = codec.known(chunk_ids)
-        if not known:
-            return {}
-        halves, order = self._sorted
-        wanted = codec.first_halves(codec.encode_ids(known))
-        begin, end = np.searchsorted(halves, wanted, "left").tolist(), np.searchsorted(halves, wanted, "right").tolist()
-        # A chunk that was taken away and came back has a deleted row beside its own.
-        places = zip(known, begin, end, strict=True)
-        return {item: float(scores[order[first:last]].max()) for item, first, last in places if first < last}
-
-    def norms(self, k1: float, b: float) -> Floats:
-        """What a count is weighed against: k1 · (1 − b + b · length / average); infinite for a deleted row, which scores 0."""
-        if (k1, b) not in self._norms:
-            norms = k1 * (1 - b + b * self.lengths / (self.average or 1.0))
-            norms[~self.alive] = np.inf
-            self._norms[(k1, b)] = norms.astype(np.float32)
-        return self._norms[(k1, b)]
-
-
-_memory: "OrderedDict[tuple[int, Any], Rows]" = OrderedDict()
-_lock = threading.Lock()
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a question finds."""
@@ -120,6 +52,43 @@ class Found:
     """Highest score first, equal scores by chunk id."""
     others: Mapping[str, float]
     """Scores of the rows that were asked for by id; 0 for one that has none of the question's terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """What the database holds of a question's terms: all that scoring needs of it."""
+
+    terms: Sequence[str]
+    lists: Mapping[str, Sequence[tuple[int, bytes]]]
+    """Term -> its posting lists, with their segments."""
+    rows: Rows
+    """The rows they number."""
+
+    def scores(self, weights: LexicalSettings) -> Floats:
+        """(n,) BM25 of every row; a term the question repeats counts as often."""
+        return _score(self.rows, self.lists, self.terms, weights)
+
+
+def fetch(connection: Connection, generation: Generation, question: str) -> Postings:
+    """Read what a question needs; call inside a transaction, best one with a snapshot.
+
+    Raises:
+        RagAssetsError: the generation was made before there was a lexical index.
+    """
+    own = segments.settings_of(generation)
+    if own is None:
+        raise RagAssetsError(
+            f"{generation.name} has no lexical index: it was built by an earlier release. Run `rag-assets sync` to build "
+            "one that has (nothing is embedded again), or search with mode dense."
+        )
+    # The languages decide the terms, and may have changed with a write since: then the terms are asked for once more.
+    languages = remembered_languages(generation)
+    terms = analyzer(own).analyze_query(question, languages)
+    found, rows = _fetch(connection, generation, terms)
+    if rows.languages != languages and (again := analyzer(own).analyze_query(question, rows.languages)) != terms:
+        terms = again
+        found, rows = _fetch(connection, generation, terms)
+    return Postings(terms, found, rows)
 
 
 def search(
@@ -152,21 +121,8 @@ def search(
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
     """
-    own = segments.settings_of(generation)
-    if own is None:
-        raise RagAssetsError(
-            f"{generation.name} has no lexical index: it was built by an earlier release. Run `rag-assets sync` to build "
-            "one that has (nothing is embedded again), or search with mode dense."
-        )
-    weights = settings or LexicalSettings()
-    # The languages decide the terms, and may have changed with a write since: then the terms are asked for once more.
-    terms = analyzer(own).analyze_query(question, _remembered_languages(generation))
-    found, rows = _fetch(connection, generation, terms)
-    again = analyzer(own).analyze_query(question, rows.languages)
-    if again != terms:
-        terms = again
-        found, rows = _fetch(connection, generation, terms)
-    scores = _score(rows, found, terms, weights)
+    postings = fetch(connection, generation, question)
+    rows, scores = postings.rows, postings.scores(settings or LexicalSettings())
     if passing is not None:
         matches = _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
     elif filters:
@@ -176,9 +132,9 @@ def search(
     return Found(matches, rows.scores_of(scores, also) if also else {})
 
 
-def _remembered_languages(generation: Generation) -> Mapping[int, int]:
-    rows = _memory.get((generation.id, generation.created_at))
-    return rows.languages if rows is not None else {}
+def best(postings: Postings, scores: Floats, k: int) -> dict[str, float]:
+    """The ``k`` highest scores above 0 by chunk id, of everything; equal ones by chunk id."""
+    return {match.chunk_id: match.score for match in _best(postings.rows, scores, k)}
 
 
 def _fetch(
@@ -201,28 +157,7 @@ def _fetch(
             present.append(segment)
         else:
             found.setdefault(term, []).append((segment, data))
-    return found, _rows(connection, generation, sorted(present))
-
-
-def _rows(connection: Connection, generation: Generation, present: list[int]) -> Rows:
-    key = (generation.id, generation.created_at)
-    with _lock:
-        rows = _memory.get(key)
-        if rows is not None:
-            _memory.move_to_end(key)
-    if rows is not None and list(rows.parts) == present:
-        return rows
-    known = rows.parts if rows is not None else {}
-    missing = [number for number in present if number not in known]
-    fresh = {part.id: part for part in segments.read_segments(connection, generation, missing)} if missing else {}
-    if len(fresh) < len(missing):
-        raise RagAssetsError(f"The lexical index of {generation.name} was merged meanwhile. Search in a snapshot.")
-    rows = Rows([known.get(number) or fresh[number] for number in present])
-    with _lock:
-        _memory[key] = rows
-        while len(_memory) > _KEPT:
-            _memory.popitem(last=False)
-    return rows
+    return found, rows_of(connection, generation, sorted(present))
 
 
 def _score(
