@@ -22,11 +22,11 @@ from typing import Any
 
 from rag_assets.cli.documents import run_sync
 from rag_assets.database.embedded import embedded
-from rag_assets.evaluation.evidence import evidence_in_context
+from rag_assets.evaluation.golden.questions import load_questions, resolve_labels
+from rag_assets.evaluation.metrics.evidence import evidence_in_context
+from rag_assets.evaluation.metrics.retrieval import ndcg_at_k, ranked_documents
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference, percentile, summarise
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import load_questions, resolve_labels
-from rag_assets.evaluation.retrieval_metrics import ndcg_at_k, ranked_documents
-from rag_assets.evaluation.statistics import Score, paired_difference, percentile, summarise
 from rag_assets.retrieval.rerank import LATE_INTERACTION
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime

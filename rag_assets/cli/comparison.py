@@ -8,8 +8,8 @@ import click
 from rag_assets.cli.output import ProgressBars, emit, rows
 
 if TYPE_CHECKING:
-    from rag_assets.evaluation.comparison import Comparison
-    from rag_assets.evaluation.statistics import Score
+    from rag_assets.evaluation.comparison.comparing import Comparison
+    from rag_assets.evaluation.metrics.statistics import Score
 
 HELP = """Instead of judging the live index, compare ways to cut the documents:
 chunking=STRATEGY[:MAX_TOKENS][:SETTING=VALUE …],… with STRATEGY one of recursive, sliding, sentence-window, semantic, whole; for
@@ -19,9 +19,9 @@ measured, too. Every variant is cut, embedded and searched for itself; nothing o
 
 def compare_chunking(runtime: Any, name: str, file: Path, asked: str, bars: ProgressBars, *, as_json: bool) -> None:
     """Measure what ``--compare`` asks for and print it."""
-    from rag_assets.evaluation.comparison import compare
-    from rag_assets.evaluation.questions import load_questions
-    from rag_assets.evaluation.variants import parse_variants
+    from rag_assets.evaluation.comparison.comparing import compare
+    from rag_assets.evaluation.comparison.variants import parse_variants
+    from rag_assets.evaluation.golden.questions import load_questions
 
     found = compare(runtime, name, parse_variants(asked, runtime.chunking(name)), load_questions(file))
     bars.__exit__(None, None, None)

@@ -10,8 +10,8 @@ from rag_assets.cli.output import emit, excerpt, rows
 from rag_assets.cli.questions import golden_questions, questions_option
 
 if TYPE_CHECKING:
-    from rag_assets.evaluation.impact import Impact, Moved
-    from rag_assets.evaluation.statistics import Score
+    from rag_assets.evaluation.impact.comparing import Impact, Moved
+    from rag_assets.evaluation.metrics.statistics import Score
 
 _SHOWN = 20
 
@@ -36,8 +36,8 @@ def compare(
     `rag-assets status` names generations; the number alone will do. Changes nothing.
     """
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
-        from rag_assets.evaluation.impact import compare_generations
-        from rag_assets.evaluation.questions import load_questions
+        from rag_assets.evaluation.golden.questions import load_questions
+        from rag_assets.evaluation.impact.comparing import compare_generations
         from rag_assets.evaluation.retained import retained_generation
 
         asked = load_questions(golden_questions(runtime, name, questions))
@@ -92,7 +92,7 @@ def _extremes(moved: tuple["Moved", ...]) -> tuple["Moved", ...]:
 
 
 def _line(item: "Moved") -> tuple[Any, ...]:
-    from rag_assets.evaluation.changes import movement
+    from rag_assets.evaluation.impact.changes import movement
 
     arrow = "better" if item.direction > 0 else "worse"
     said = f"{arrow}: {movement(item.before, item.after)}"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.results import Check, EvaluationResult, PreviousEvaluation
-from rag_assets.evaluation.statistics import Score
 from rag_assets.indexing.integrity import Integrity
 from rag_assets.settings import GateSettings
 

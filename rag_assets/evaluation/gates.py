@@ -7,11 +7,11 @@ from typing import Literal
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
 from rag_assets.evaluation.baseline import load_baseline
-from rag_assets.evaluation.changes import since
 from rag_assets.evaluation.checks import STRUCTURAL, quality_checks, structural_checks, threshold_checks
-from rag_assets.evaluation.holdings import is_frozen
+from rag_assets.evaluation.impact.changes import since
+from rag_assets.evaluation.impact.holdings import is_frozen
+from rag_assets.evaluation.metrics.statistics import paired_difference, summarise_metrics
 from rag_assets.evaluation.results import Check, EvaluationResult, HistoryPoint, PreviousEvaluation
-from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
 from rag_assets.indexing.integrity import inspect
 from rag_assets.runtime import Runtime
 

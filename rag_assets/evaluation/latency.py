@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rag_assets.evaluation.statistics import percentile
+from rag_assets.evaluation.metrics.statistics import percentile
 from rag_assets.settings import LATENCY_CLASSES, LATENCY_STAGES, LatencyLimits
 
 LatencyClass = Literal["excellent", "good", "acceptable", "poor", "critical"]

@@ -5,8 +5,8 @@ from importlib.metadata import version
 from typing import Any
 
 from rag_assets.database.generations import Generation
-from rag_assets.evaluation.holdings import held_texts, is_frozen
-from rag_assets.evaluation.questions import Question, question_set_hash
+from rag_assets.evaluation.golden.questions import Question, question_set_hash
+from rag_assets.evaluation.impact.holdings import held_texts, is_frozen
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.hnsw_index import contents_hash
 from rag_assets.runtime import Runtime

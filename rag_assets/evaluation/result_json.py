@@ -6,8 +6,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.metrics.statistics import DIGITS
 from rag_assets.evaluation.results import EvaluationResult
-from rag_assets.evaluation.statistics import DIGITS
 
 _LATE = ("latency", "benchmark", "previous", "baseline", "history", "created_at", "judge_paid")
 """What the clock, a purse or another evaluation decides."""

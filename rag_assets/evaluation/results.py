@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from rag_assets.evaluation.holdings import DocumentState
+from rag_assets.evaluation.golden.questions import InvalidLabel, Label
+from rag_assets.evaluation.impact.holdings import DocumentState
 from rag_assets.evaluation.latency import AnnRecall, LatencyBenchmark, LatencySummary
-from rag_assets.evaluation.questions import InvalidLabel, Label
-from rag_assets.evaluation.statistics import DEFAULT_SEED, Score, summarise_metrics
+from rag_assets.evaluation.metrics.statistics import DEFAULT_SEED, Score, summarise_metrics
 from rag_assets.settings import LATENCY_CLASSES, LatencyLimits
 
 Verdict = Literal["pass", "fail", "inconclusive"]

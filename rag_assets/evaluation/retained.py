@@ -8,7 +8,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.evaluation import runner, store
 from rag_assets.evaluation.publishing import evaluate_live, report_folder
-from rag_assets.evaluation.report import write_report
+from rag_assets.evaluation.report.page import write_report
 from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector

@@ -13,14 +13,16 @@ import numpy.typing as npt
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation import gates
-from rag_assets.evaluation.ann_recall import ann_recall
-from rag_assets.evaluation.answers import score_answer
-from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE, evidence_in_context
-from rag_assets.evaluation.holdings import held_states
-from rag_assets.evaluation.judging import Given, judge_answers
+from rag_assets.evaluation.golden.questions import LabelReport, Question, load_questions, resolve_labels
+from rag_assets.evaluation.impact.holdings import held_states
+from rag_assets.evaluation.judge.judging import Given, judge_answers
 from rag_assets.evaluation.latency import AnnRecall, summarise_latency, summarise_stages
+from rag_assets.evaluation.metrics.ann_recall import ann_recall
+from rag_assets.evaluation.metrics.answers import score_answer
+from rag_assets.evaluation.metrics.evidence import CONTEXT_EVIDENCE, evidence_in_context
+from rag_assets.evaluation.metrics.retrieval import score_question, unmeasured_scores
+from rag_assets.evaluation.metrics.statistics import DEFAULT_SEED, summarise_metrics
 from rag_assets.evaluation.provenance import describe, label_texts
-from rag_assets.evaluation.questions import LabelReport, Question, load_questions, resolve_labels
 from rag_assets.evaluation.results import (
     Citation,
     EvaluationResult,
@@ -29,8 +31,6 @@ from rag_assets.evaluation.results import (
     Usage,
     score_slices,
 )
-from rag_assets.evaluation.retrieval_metrics import score_question, unmeasured_scores
-from rag_assets.evaluation.statistics import DEFAULT_SEED, summarise_metrics
 from rag_assets.generation.answering import abstains
 from rag_assets.models import Hit, Vectors
 from rag_assets.retrieval.filters import filters_of

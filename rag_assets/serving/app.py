@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rag_assets.evaluation import store
-from rag_assets.evaluation.formatting import html_environment
+from rag_assets.evaluation.report.formatting import html_environment
 from rag_assets.runtime import Runtime
 from rag_assets.settings import NAME_PATTERN
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.evaluation import comparison
-from rag_assets.evaluation.comparison import METRICS, Comparison, Measured, compare
-from rag_assets.evaluation.evidence import evidence_in_context
+from rag_assets.evaluation.comparison import comparing as comparison
+from rag_assets.evaluation.comparison.comparing import METRICS, Comparison, Measured, compare
+from rag_assets.evaluation.comparison.trial import cut_and_embed, documents_of, trial_index
+from rag_assets.evaluation.comparison.variants import parse_variants
+from rag_assets.evaluation.golden.questions import Question, load_questions
+from rag_assets.evaluation.metrics.evidence import evidence_in_context
+from rag_assets.evaluation.metrics.retrieval import score_question
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import Question, load_questions
-from rag_assets.evaluation.retrieval_metrics import score_question
-from rag_assets.evaluation.statistics import Score
-from rag_assets.evaluation.trial import cut_and_embed, documents_of, trial_index
-from rag_assets.evaluation.variants import parse_variants
 from rag_assets.retrieval.search import search
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, live_rows, query, run, write
 

@@ -14,7 +14,7 @@ from rag_assets.evaluation.golden.check import check_questions
 from rag_assets.evaluation.golden.drafting import Drafted, draft_questions
 from rag_assets.evaluation.golden.drafts import accept, add_drafts, known_questions, read_drafts
 from rag_assets.evaluation.golden.files import drafts_file, question_file
-from rag_assets.evaluation.questions import load_questions
+from rag_assets.evaluation.golden.questions import load_questions
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 from rag_assets_tests.unit.evaluation.judge_server import (
     OTHER,

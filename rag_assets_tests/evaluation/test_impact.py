@@ -9,10 +9,10 @@ import pytest
 from rag_assets.cli.impact import print_impact
 from rag_assets.errors import ConfigurationError, GateRefused, RagAssetsError
 from rag_assets.evaluation import publishing, store
-from rag_assets.evaluation.holdings import held_texts, is_frozen
-from rag_assets.evaluation.impact import Impact, Moved, compare_generations
+from rag_assets.evaluation.golden.questions import load_questions
+from rag_assets.evaluation.impact.comparing import Impact, Moved, compare_generations
+from rag_assets.evaluation.impact.holdings import held_texts, is_frozen
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import load_questions
 from rag_assets.evaluation.retained import evaluate_retained, retained_generation
 from rag_assets.indexing.forgetting import forget
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation.questions import Question, load_questions
+from rag_assets.evaluation.golden.questions import Question, load_questions
 from rag_assets.evaluation.tuning import Tuning, tune
 from rag_assets.evaluation.tuning.lists import candidates, look_up, ranking, score_passages
 from rag_assets.evaluation.tuning.report import markdown, to_json, write_tuning

@@ -10,7 +10,7 @@ os.environ.update(_ENVIRONMENT)
 import matplotlib.figure  # noqa: F401
 import pgvector.psycopg  # noqa: F401
 
-from rag_assets.evaluation.formatting import html_environment, markdown_environment
+from rag_assets.evaluation.report.formatting import html_environment, markdown_environment
 from rag_assets_tests.faults import work  # noqa: F401
 from rag_assets_tests.faults.parsing import default_parser_fp, parsed
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from rag_assets.evaluation.golden.questions import Label, Question
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import Label, Question
 from rag_assets.retrieval.context import assemble
 from rag_assets.retrieval.neighbours import gaps_between
 from rag_assets.retrieval.search import search

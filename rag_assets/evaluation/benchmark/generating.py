@@ -8,7 +8,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.benchmark.searches import Query
 from rag_assets.evaluation.latency import GenerationSpeed, summarise_stages
-from rag_assets.evaluation.statistics import percentile
+from rag_assets.evaluation.metrics.statistics import percentile
 from rag_assets.runtime import Runtime
 
 

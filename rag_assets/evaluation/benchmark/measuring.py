@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import POOL_SIZE
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.ann_recall import ann_recall
 from rag_assets.evaluation.benchmark.cold import cold_start
 from rag_assets.evaluation.benchmark.generating import time_answers
 from rag_assets.evaluation.benchmark.load import Measured, closed_loop, open_loop
@@ -21,6 +20,7 @@ from rag_assets.evaluation.latency import (
     summarise_latency,
     summarise_stages,
 )
+from rag_assets.evaluation.metrics.ann_recall import ann_recall
 from rag_assets.runtime import Runtime
 from rag_assets.settings import BenchmarkSettings
 

@@ -12,11 +12,11 @@ from psycopg import sql
 from rag_assets.chunking.sentences import sentence_spans
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.golden.questions import Question, load_questions, resolve_labels
 from rag_assets.evaluation.latency import FoundQuality
+from rag_assets.evaluation.metrics.retrieval import hit_rate_at_k, ndcg_at_k, ranked_documents
+from rag_assets.evaluation.metrics.statistics import DEFAULT_SEED
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import Question, load_questions, resolve_labels
-from rag_assets.evaluation.retrieval_metrics import hit_rate_at_k, ndcg_at_k, ranked_documents
-from rag_assets.evaluation.statistics import DEFAULT_SEED
 from rag_assets.models import Condition
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rag_assets.evaluation.formatting import markdown_environment
 from rag_assets.evaluation.latency import LatencyBenchmark, LatencySummary, latency_class, stage_order
-from rag_assets.evaluation.plots import load_plot
+from rag_assets.evaluation.report.formatting import markdown_environment
+from rag_assets.evaluation.report.plots import load_plot
 from rag_assets.settings import LatencyLimits
 
 

@@ -10,9 +10,9 @@ from rag_assets.evaluation.golden.findings import CheckReport
 from rag_assets.evaluation.golden.labels import check_labels, shut_out
 from rag_assets.evaluation.golden.leaks import check_leaks, survey
 from rag_assets.evaluation.golden.place import indexed_as
+from rag_assets.evaluation.golden.questions import load_questions, resolve_labels
 from rag_assets.evaluation.golden.size import check_size
 from rag_assets.evaluation.provenance import corpus_texts, every_text
-from rag_assets.evaluation.questions import load_questions, resolve_labels
 from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
 

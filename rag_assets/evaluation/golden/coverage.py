@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from posixpath import splitext
 
 from rag_assets.evaluation.golden.findings import SHOWN, Finding, Section, share
-from rag_assets.evaluation.questions import LabelReport, Question
+from rag_assets.evaluation.golden.questions import LabelReport, Question
 
 LITTLE_COVERED = 0.5
 """Below this share of its documents named by a label, a set says little of most of the collection."""

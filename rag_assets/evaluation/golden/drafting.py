@@ -9,11 +9,11 @@ from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.evaluation.golden.asking import Unusable, build_messages, read_reply
 from rag_assets.evaluation.golden.drafts import Draft
 from rag_assets.evaluation.golden.passages import Passage, sample_passages
+from rag_assets.evaluation.golden.questions import Label, Question
 from rag_assets.evaluation.golden.validation import Known, check_proposal
-from rag_assets.evaluation.judge_calls import CURRENT, Judge, Judgement, NotJudged, Spent
-from rag_assets.evaluation.judging import build_caller
+from rag_assets.evaluation.judge.calls import CURRENT, Judge, Judgement, NotJudged, Spent
+from rag_assets.evaluation.judge.judging import build_caller
 from rag_assets.evaluation.provenance import texts_of
-from rag_assets.evaluation.questions import Label, Question
 from rag_assets.fingerprint import fingerprint
 from rag_assets.generation.extractive import OFFLINE_NAME
 from rag_assets.models import Embedder

@@ -10,9 +10,9 @@ from typing import Any
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.golden.passages import Passage
+from rag_assets.evaluation.golden.questions import Question, lines_of, load_questions
 from rag_assets.evaluation.golden.validation import refusal
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import Question, lines_of, load_questions
 from rag_assets.runtime import Runtime
 
 _ONLY_OF_DRAFTS = ("draft", "context")

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import Any
 
 from rag_assets.evaluation.golden.findings import Finding, Section
-from rag_assets.evaluation.questions import Question, normalise_quote
+from rag_assets.evaluation.golden.questions import Question, normalise_quote
 from rag_assets.fingerprint import fingerprint
 from rag_assets.models import Vectors
 

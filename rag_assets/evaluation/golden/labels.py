@@ -7,7 +7,7 @@ from psycopg import sql
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError
 from rag_assets.evaluation.golden.findings import Finding, Section, named
-from rag_assets.evaluation.questions import LabelReport, Question
+from rag_assets.evaluation.golden.questions import LabelReport, Question
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import check_fields
 from rag_assets.runtime import Runtime

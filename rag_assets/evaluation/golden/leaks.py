@@ -6,8 +6,8 @@ from typing import Any
 
 from rag_assets.evaluation.golden.coverage import type_of
 from rag_assets.evaluation.golden.findings import Finding, Section, named, share
+from rag_assets.evaluation.golden.questions import Question, normalise_quote
 from rag_assets.evaluation.golden.wording import COPIED_WORDS, LEAST_WORDS, copied_run, length, stands_in, words_of
-from rag_assets.evaluation.questions import Question, normalise_quote
 from rag_assets.stores.analysis import LATIN_LANGUAGES, UNKNOWN, detect, split_words
 
 _LISTS = frozenset({"csv", "json", "jsonl", "tsv", "txt", "xlsx", "xml"})

@@ -8,8 +8,8 @@ import numpy as np
 from rag_assets.evaluation.golden.asking import Proposal, Unusable
 from rag_assets.evaluation.golden.duplicates import NEAR, asked_as
 from rag_assets.evaluation.golden.passages import Passage
+from rag_assets.evaluation.golden.questions import Question, normalise_quote, quote_in, resolve_labels
 from rag_assets.evaluation.golden.wording import COPIED_WORDS, LEAST_WORDS, copied_run, length, stands_in, words_of
-from rag_assets.evaluation.questions import Question, normalise_quote, quote_in, resolve_labels
 from rag_assets.models import Vectors
 from rag_assets.settings import LexicalSettings
 from rag_assets.stores.analysis import analyzer, detect, split_words

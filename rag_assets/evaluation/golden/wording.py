@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rag_assets.evaluation.questions import is_unspaced, normalise_quote
+from rag_assets.evaluation.golden.questions import is_unspaced, normalise_quote
 
 COPIED_WORDS = 8
 """A run of so many words is not hit upon by chance: it was copied."""

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rag_assets.evaluation.questions import Question
-from rag_assets.evaluation.statistics import Score, paired_difference
+from rag_assets.evaluation.golden.questions import Question
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference
 from rag_assets.evaluation.tuning.results import Point
 
 LEAST_QUESTIONS = 30

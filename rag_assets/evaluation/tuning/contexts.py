@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_assets.database.generations import Generation
-from rag_assets.evaluation.evidence import context_evidence_recall
-from rag_assets.evaluation.questions import Question
-from rag_assets.evaluation.statistics import paired_difference
+from rag_assets.evaluation.golden.questions import Question
+from rag_assets.evaluation.metrics.evidence import context_evidence_recall
+from rag_assets.evaluation.metrics.statistics import paired_difference
 from rag_assets.evaluation.tuning.choice import as_good
 from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.evaluation.tuning.timing import with_ef

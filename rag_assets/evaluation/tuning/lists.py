@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rag_assets.database.generations import Generation
-from rag_assets.evaluation.questions import Question
-from rag_assets.evaluation.retrieval_metrics import ndcg_at_k
+from rag_assets.evaluation.golden.questions import Question
+from rag_assets.evaluation.metrics.retrieval import ndcg_at_k
 from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.retrieval.candidates import Asked, dense_side, fuse
 from rag_assets.retrieval.filters import filters_of

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_assets.evaluation.plots import pareto_plot
-from rag_assets.evaluation.statistics import Score
+from rag_assets.evaluation.metrics.statistics import Score
+from rag_assets.evaluation.report.plots import pareto_plot
 from rag_assets.evaluation.tuning.results import Point, Tuning
 from rag_assets.settings import Settings
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rag_assets.evaluation.statistics import Score
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.settings import RetrievalSettings
 
 DEPTH = 50

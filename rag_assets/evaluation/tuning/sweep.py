@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError
+from rag_assets.evaluation.golden.questions import Question, load_questions, resolve_labels
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference, summarise
 from rag_assets.evaluation.provenance import corpus_texts, describe
-from rag_assets.evaluation.questions import Question, load_questions, resolve_labels
-from rag_assets.evaluation.statistics import Score, paired_difference, summarise
 from rag_assets.evaluation.tuning.choice import LEAST_QUESTIONS, not_worse, pareto, recommend, split
 from rag_assets.evaluation.tuning.contexts import best_top_k, context_sizes
 from rag_assets.evaluation.tuning.lists import Lists, look_up, quality, score_passages

@@ -8,9 +8,9 @@ import random
 from collections.abc import Sequence
 
 from rag_assets.database.generations import Generation
-from rag_assets.evaluation.questions import Question
+from rag_assets.evaluation.golden.questions import Question
+from rag_assets.evaluation.metrics.statistics import percentile
 from rag_assets.evaluation.runner import WARM_UP
-from rag_assets.evaluation.statistics import percentile
 from rag_assets.evaluation.tuning.results import DEPTH, Timing, Variant
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import SearchResult, search

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from functools import cache
 
-from rag_assets.evaluation.answers import score_answer
+from rag_assets.evaluation.golden.questions import InvalidLabel, Label, Question
 from rag_assets.evaluation.latency import (
     AnnRecall,
     ClosedLevel,
@@ -16,7 +16,9 @@ from rag_assets.evaluation.latency import (
     OpenLevel,
     summarise_latency,
 )
-from rag_assets.evaluation.questions import InvalidLabel, Label, Question
+from rag_assets.evaluation.metrics.answers import score_answer
+from rag_assets.evaluation.metrics.retrieval import score_question
+from rag_assets.evaluation.metrics.statistics import paired_difference, summarise_metrics
 from rag_assets.evaluation.results import (
     Check,
     Citation,
@@ -27,8 +29,6 @@ from rag_assets.evaluation.results import (
     RetrievedPassage,
     score_slices,
 )
-from rag_assets.evaluation.retrieval_metrics import score_question
-from rag_assets.evaluation.statistics import paired_difference, summarise_metrics
 from rag_assets.models import Hit
 
 _TOPICS = (

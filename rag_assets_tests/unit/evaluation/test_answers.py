@@ -2,7 +2,8 @@
 
 import pytest
 
-from rag_assets.evaluation.answers import (
+from rag_assets.evaluation.golden.questions import Label, Question
+from rag_assets.evaluation.metrics.answers import (
     answer_contains,
     citation_correctness,
     citation_support,
@@ -11,7 +12,6 @@ from rag_assets.evaluation.answers import (
     score_answer,
     token_f1,
 )
-from rag_assets.evaluation.questions import Label, Question
 from rag_assets.evaluation.results import Citation
 
 LABEL = Label("leave.md")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rag_assets.evaluation.changes import (
+from rag_assets.evaluation.golden.questions import Label
+from rag_assets.evaluation.impact.changes import (
     Fate,
     Reason,
     Seen,
@@ -18,10 +19,9 @@ from rag_assets.evaluation.changes import (
     settings_changed,
     since,
 )
-from rag_assets.evaluation.holdings import DocumentState
+from rag_assets.evaluation.impact.holdings import DocumentState
 from rag_assets.evaluation.provenance import models_fingerprint
-from rag_assets.evaluation.questions import Label
-from rag_assets.evaluation.report import write_report
+from rag_assets.evaluation.report.page import write_report
 from rag_assets.evaluation.result_json import from_json, scores_json, to_json
 from rag_assets.evaluation.results import EvaluationResult, QuestionResult, RetrievedPassage
 from rag_assets.settings import AnswerSettings

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rag_assets.evaluation.checks import combined, threshold_checks
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.results import Check, EvaluationResult
-from rag_assets.evaluation.statistics import Score
 from rag_assets.settings import GateSettings
 
 from .fixtures import realistic_benchmark, realistic_result

@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_assets.evaluation.evidence import context_evidence_recall, evidence_in_context, first_characters, locate_quote
-from rag_assets.evaluation.questions import Label
+from rag_assets.evaluation.golden.questions import Label
+from rag_assets.evaluation.metrics.evidence import (
+    context_evidence_recall,
+    evidence_in_context,
+    first_characters,
+    locate_quote,
+)
 from rag_assets.models import Hit
 
 TEXT = "Alpha beta gamma. Delta epsilon zeta. Eta theta iota."

@@ -11,9 +11,9 @@ from rag_assets.evaluation.golden.findings import CheckReport, Section
 from rag_assets.evaluation.golden.labels import check_labels
 from rag_assets.evaluation.golden.leaks import Survey, check_leaks, survey
 from rag_assets.evaluation.golden.place import indexed_as
+from rag_assets.evaluation.golden.questions import Label, Question, normalise_quote, resolve_labels
 from rag_assets.evaluation.golden.size import check_size
 from rag_assets.evaluation.golden.wording import copied_run, longest_shared_run, words_of
-from rag_assets.evaluation.questions import Label, Question, normalise_quote, resolve_labels
 from rag_assets.settings.model import CollectionSettings
 from rag_assets_tests.unit.generation.fakes import embed
 

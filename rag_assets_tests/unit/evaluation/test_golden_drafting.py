@@ -8,8 +8,8 @@ import pytest
 from rag_assets.evaluation.golden.asking import Proposal, Unusable, build_messages, read_reply
 from rag_assets.evaluation.golden.drafts import Waiting, ask_each
 from rag_assets.evaluation.golden.passages import Passage, in_turns, spread_documents
+from rag_assets.evaluation.golden.questions import Label, Question
 from rag_assets.evaluation.golden.validation import Known, check_proposal, is_supported, refusal
-from rag_assets.evaluation.questions import Label, Question
 from rag_assets_tests.unit.generation.fakes import embed
 
 QUOTE = "Every parent may take up to fourteen months of parental leave in total, as the law of 2015 says."

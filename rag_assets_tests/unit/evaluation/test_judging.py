@@ -12,10 +12,10 @@ import pytest
 
 from rag_assets.database.judgements import StoredReply
 from rag_assets.errors import DatabaseLost
-from rag_assets.evaluation.judge_calls import LONGEST_WAIT, Judge
-from rag_assets.evaluation.judging import Given, Measured, run_judge
-from rag_assets.evaluation.questions import Label, Question
-from rag_assets.evaluation.ragas_metrics import Sample, similarity_metrics
+from rag_assets.evaluation.golden.questions import Label, Question
+from rag_assets.evaluation.judge.calls import LONGEST_WAIT, Judge
+from rag_assets.evaluation.judge.judging import Given, Measured, run_judge
+from rag_assets.evaluation.judge.ragas_metrics import Sample, similarity_metrics
 from rag_assets.generation.router import build_router
 from rag_assets.models import Hit, silent
 from rag_assets.settings import AnswerSettings, JudgeSettings

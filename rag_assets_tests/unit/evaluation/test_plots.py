@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rag_assets.evaluation.plots import (
+from rag_assets.evaluation.metrics.statistics import Score
+from rag_assets.evaluation.report.plots import (
     ScoreRow,
     as_data_uri,
     as_png,
@@ -18,7 +19,6 @@ from rag_assets.evaluation.plots import (
     trend_plot,
 )
 from rag_assets.evaluation.results import HistoryPoint
-from rag_assets.evaluation.statistics import Score
 
 from .fixtures import realistic_benchmark
 

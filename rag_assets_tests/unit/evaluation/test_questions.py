@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation.questions import (
+from rag_assets.evaluation.golden.questions import (
     Label,
     Question,
     load_questions,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.questions import InvalidLabel, Label
-from rag_assets.evaluation.report import write_report
+from rag_assets.evaluation.golden.questions import InvalidLabel, Label
+from rag_assets.evaluation.metrics.statistics import Score
+from rag_assets.evaluation.report.page import write_report
 from rag_assets.evaluation.result_json import from_json, scores_json, to_json
 from rag_assets.evaluation.results import (
     Check,
@@ -22,7 +23,6 @@ from rag_assets.evaluation.results import (
     QuestionResult,
     RetrievedPassage,
 )
-from rag_assets.evaluation.statistics import Score
 
 from .fixtures import realistic_benchmark, realistic_result
 

@@ -8,15 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from rag_assets.errors import RagAssetsError
+from rag_assets.evaluation.golden.questions import Label
 from rag_assets.evaluation.latency import LatencySummary, latency_class, summarise_latency, summarise_stages
-from rag_assets.evaluation.questions import Label
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.result_json import from_json, to_json
 from rag_assets.evaluation.results import (
     QuestionResult,
     file_type,
     score_slices,
 )
-from rag_assets.evaluation.statistics import Score
 from rag_assets.settings import Settings
 
 from .fixtures import realistic_result

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.questions import Label, Question
-from rag_assets.evaluation.retrieval_metrics import (
+from rag_assets.evaluation.golden.questions import Label, Question
+from rag_assets.evaluation.metrics.retrieval import (
     find_evidence,
     hit_rate_at_k,
     mrr_at_k,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.statistics import Score, paired_difference, percentile, summarise, summarise_metrics
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference, percentile, summarise, summarise_metrics
 
 
 def test_the_mean_has_an_interval_around_it_and_counts() -> None:

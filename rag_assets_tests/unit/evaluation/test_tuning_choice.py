@@ -3,8 +3,8 @@
 import tomllib
 from dataclasses import replace
 
-from rag_assets.evaluation.questions import Label, Question
-from rag_assets.evaluation.statistics import paired_difference, summarise
+from rag_assets.evaluation.golden.questions import Label, Question
+from rag_assets.evaluation.metrics.statistics import paired_difference, summarise
 from rag_assets.evaluation.tuning.choice import LEAST_QUESTIONS, as_good, not_worse, pareto, recommend, split
 from rag_assets.evaluation.tuning.results import Point, Timing, Variant
 from rag_assets.evaluation.tuning.snippet import toml_snippet

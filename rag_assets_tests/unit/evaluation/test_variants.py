@@ -3,7 +3,7 @@
 import pytest
 
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation.variants import parse_variants
+from rag_assets.evaluation.comparison.variants import parse_variants
 from rag_assets.settings import ChunkingSettings
 
 CONFIGURED = ChunkingSettings(max_tokens=200, overlap_tokens=8, contextual=False)

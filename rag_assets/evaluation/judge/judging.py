@@ -15,9 +15,9 @@ from rag_assets.database import judgements
 from rag_assets.database.generations import Generation
 from rag_assets.database.judgements import StoredReply
 from rag_assets.errors import ConfigurationError
-from rag_assets.evaluation.judge_calls import CURRENT, Judge, Judgement, NotJudged
-from rag_assets.evaluation.questions import Question
-from rag_assets.evaluation.ragas_metrics import Sample, judged_metrics, similarity_metrics
+from rag_assets.evaluation.golden.questions import Question
+from rag_assets.evaluation.judge.calls import CURRENT, Judge, Judgement, NotJudged
+from rag_assets.evaluation.judge.ragas_metrics import Sample, judged_metrics, similarity_metrics
 from rag_assets.evaluation.results import JudgePaid, Judging, QuestionResult
 from rag_assets.generation.extractive import OFFLINE_NAME
 from rag_assets.generation.prompt import parse_citations

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE
-from rag_assets.evaluation.holdings import DocumentState
+from rag_assets.evaluation.impact.holdings import DocumentState
+from rag_assets.evaluation.metrics.evidence import CONTEXT_EVIDENCE
 from rag_assets.evaluation.results import EvaluationResult, QuestionResult
 
 Fate = Literal["added", "removed", "edited", "re-chunked", "retitled", "unchanged"]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation.latency import AnnRecall
-from rag_assets.evaluation.statistics import percentile
+from rag_assets.evaluation.metrics.statistics import percentile
 from rag_assets.retrieval.search import similarities
 from rag_assets.runtime import Runtime
 

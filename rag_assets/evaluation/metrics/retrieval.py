@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_assets.errors import RagAssetsError
-from rag_assets.evaluation.questions import Label, Question, normalise_quote
+from rag_assets.evaluation.golden.questions import Label, Question, normalise_quote
 from rag_assets.models import Hit
 
 DEFAULT_KS = (1, 3, 5, 10)

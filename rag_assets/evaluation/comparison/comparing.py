@@ -6,13 +6,13 @@ from typing import Any
 
 from rag_assets.chunking import chunk_document
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.evaluation.evidence import CONTEXT_CHARACTERS, evidence_in_context
+from rag_assets.evaluation.comparison.trial import Cut, cut_and_embed, documents_of, trial_index
+from rag_assets.evaluation.comparison.variants import Variant
+from rag_assets.evaluation.golden.questions import LabelReport, Question, resolve_labels
+from rag_assets.evaluation.metrics.evidence import CONTEXT_CHARACTERS, evidence_in_context
+from rag_assets.evaluation.metrics.retrieval import score_question
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference, summarise
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.questions import LabelReport, Question, resolve_labels
-from rag_assets.evaluation.retrieval_metrics import score_question
-from rag_assets.evaluation.statistics import Score, paired_difference, summarise
-from rag_assets.evaluation.trial import Cut, cut_and_embed, documents_of, trial_index
-from rag_assets.evaluation.variants import Variant
 from rag_assets.models import ParsedDocument
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search

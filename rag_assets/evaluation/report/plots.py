@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_assets.evaluation.latency import ClosedLevel, OpenLevel
+from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.results import HistoryPoint
-from rag_assets.evaluation.statistics import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rag_assets.evaluation.statistics import Score
+from rag_assets.evaluation.metrics.statistics import Score
 
 _NAMES = {
     "ndcg": "nDCG",
@@ -60,7 +60,7 @@ def markdown_environment() -> Environment:
 
 def _environment(**options: Any) -> Environment:
     environment = Environment(
-        loader=PackageLoader("rag_assets.evaluation"),
+        loader=PackageLoader("rag_assets.evaluation.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rag_assets.evaluation.questions import Question, quote_in
+from rag_assets.evaluation.golden.questions import Question, quote_in
 from rag_assets.evaluation.results import Citation
 
 LONGEST_FACT_TOKENS = 20

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rag_assets.evaluation.judge_calls import Judge, NotJudged
+from rag_assets.evaluation.judge.calls import Judge, NotJudged
 from rag_assets.generation import load_litellm
 from rag_assets.models import Vectors
 

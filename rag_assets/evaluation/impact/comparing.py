@@ -12,7 +12,8 @@ from typing import Any
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.evaluation.changes import (
+from rag_assets.evaluation.golden.questions import Label, Question, question_set_hash, resolve_labels
+from rag_assets.evaluation.impact.changes import (
     Fate,
     Reason,
     Seen,
@@ -22,13 +23,12 @@ from rag_assets.evaluation.changes import (
     seen,
     settings_changed,
 )
-from rag_assets.evaluation.evidence import CONTEXT_EVIDENCE, evidence_in_context
-from rag_assets.evaluation.holdings import DocumentState, held_states, is_frozen
+from rag_assets.evaluation.impact.holdings import DocumentState, held_states, is_frozen
+from rag_assets.evaluation.metrics.evidence import CONTEXT_EVIDENCE, evidence_in_context
+from rag_assets.evaluation.metrics.retrieval import ranked_documents, score_question
+from rag_assets.evaluation.metrics.statistics import Score, paired_difference, summarise
 from rag_assets.evaluation.provenance import label_texts
-from rag_assets.evaluation.questions import Label, Question, question_set_hash, resolve_labels
-from rag_assets.evaluation.retrieval_metrics import ranked_documents, score_question
 from rag_assets.evaluation.runner import DEPTH
-from rag_assets.evaluation.statistics import Score, paired_difference, summarise
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime

@@ -7,7 +7,7 @@ quote's characters are among the first so many characters that the ranking bring
 import re
 from collections.abc import Mapping, Sequence
 
-from rag_assets.evaluation.questions import Label, is_unspaced
+from rag_assets.evaluation.golden.questions import Label, is_unspaced
 from rag_assets.models import Hit
 
 CONTEXT_CHARACTERS = 4000

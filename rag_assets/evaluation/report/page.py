@@ -14,9 +14,11 @@ from typing import Any
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.benchmark.tables import benchmark_view
-from rag_assets.evaluation.changes import TOLERANCE
 from rag_assets.evaluation.checks import FLOOR
-from rag_assets.evaluation.formatting import (
+from rag_assets.evaluation.impact.changes import TOLERANCE
+from rag_assets.evaluation.latency import latency_class, stage_order
+from rag_assets.evaluation.metrics.statistics import Score
+from rag_assets.evaluation.report.formatting import (
     display_order,
     duration,
     html_environment,
@@ -26,11 +28,9 @@ from rag_assets.evaluation.formatting import (
     score_detail,
     score_value,
 )
-from rag_assets.evaluation.latency import latency_class, stage_order
-from rag_assets.evaluation.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
+from rag_assets.evaluation.report.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
 from rag_assets.evaluation.result_json import scores_json, to_json
 from rag_assets.evaluation.results import EvaluationResult, PreviousEvaluation, QuestionResult
-from rag_assets.evaluation.statistics import Score
 
 _WORST = 10
 _EXAMPLES = 3

@@ -1,0 +1,1 @@
+"""What changed between two generations, or since the previous evaluation, question by question."""

@@ -1,0 +1,1 @@
+"""The report people forward: page, Markdown, JSON, plots."""
