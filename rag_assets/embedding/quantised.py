@@ -29,7 +29,7 @@ def pack(vectors: Vectors) -> bytes:
 def mean_best(asked: Vectors, data: Sequence[bytes]) -> list[float]:
     """For each packed text, the mean over the vectors of ``asked`` of the highest product with one of its vectors.
 
-    As :func:`unpack` and a product would give, without making the unpacked vectors: the two numbers of a byte are multiplied apart,
+    As the products with the unpacked vectors would give, without making those: the two numbers of a byte are multiplied apart,
     and the scale comes last.
     """
     dimension = asked.shape[1]
@@ -45,16 +45,3 @@ def mean_best(asked: Vectors, data: Sequence[bytes]) -> list[float]:
     ends = np.cumsum([len(part) // width for part in data]).tolist()
     starts = [0, *ends[:-1]]
     return [float(products[:, a:b].max(axis=1).mean()) if a < b else -1.0 for a, b in zip(starts, ends, strict=True)]
-
-
-def unpack(data: Sequence[bytes], dimension: int) -> tuple[Vectors, list[int]]:
-    """(all tokens below one another, of shape (tokens, dimension); the number of tokens of each)."""
-    width = (dimension + 1) // 2 + _SCALE_BYTES
-    rows = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(-1, width)
-    numbers = rows[:, :-_SCALE_BYTES]
-    halves = np.empty((len(rows), 2 * numbers.shape[1]), np.float32)
-    halves[:, ::2] = numbers & 15
-    halves[:, 1::2] = numbers >> 4
-    halves -= _ZERO
-    scales = np.ascontiguousarray(rows[:, -_SCALE_BYTES:]).view("<f2").astype(np.float32)
-    return halves[:, :dimension] * scales, [len(part) // width for part in data]

@@ -20,6 +20,9 @@ from rag_assets.embedding.quantised import mean_best
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.generation import load_litellm
 from rag_assets.models import Embedder, TokenEmbedder
+from rag_assets.retrieval.fusion import convex_combination, ranked
+from rag_assets.settings import RetrievalSettings
+from rag_assets.stores.pgvector import Row
 
 LATE_INTERACTION = "late-interaction"
 CROSS_ENCODER = "cross-encoder:"
@@ -48,6 +51,31 @@ class Reranked:
 
     scores: tuple[float, ...] | None
     seconds: float
+
+
+def passage_text(row: Row) -> str:
+    """What a reranker reads: the headings a passage stands under, and its text."""
+    headings = " › ".join(row.payload.get("headings") or ())
+    return f"{headings}\n{row.text}" if headings else row.text
+
+
+def blended(
+    order: Sequence[str], before: Mapping[str, float], scores: Mapping[str, float], settings: RetrievalSettings
+) -> list[str]:
+    """The new order: those that were reranked by their weighted scores, both normalised over them, and the rest as it was.
+
+    Args:
+        order: chunk ids, best first.
+        before: what they were ordered by.
+        scores: the reranker's, of the first ``rerank_depth`` of them.
+        settings: depth and weight.
+    """
+    first = order[: settings.rerank_depth]
+    sides = [
+        (settings.rerank_weight, {item: scores[item] for item in first}),
+        (1 - settings.rerank_weight, {item: before[item] for item in first}),
+    ]
+    return [*ranked(convex_combination(sides)), *order[len(first) :]]
 
 
 def rerank(reranker: Reranker, question: str, passages: Sequence[str], *, budget_seconds: float) -> Reranked:

@@ -14,8 +14,7 @@ from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN, checked_fields
-from rag_assets.retrieval.fusion import convex_combination, ranked
-from rag_assets.retrieval.rerank import LATE_INTERACTION, build_reranker, rerank
+from rag_assets.retrieval.rerank import LATE_INTERACTION, blended, build_reranker, passage_text, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
 from rag_assets.stores import pgvector, token_vectors
@@ -185,7 +184,7 @@ def _reranked(
     seconds = 0.0
     if settings.rerank != "none" and order:
         first = list(order[: settings.rerank_depth])
-        texts = {item: _passage(rows[item]) for item in first}
+        texts = {item: passage_text(rows[item]) for item in first}
         kept = {texts[item]: vectors for item, vectors in passages.tokens.items()}
         reranker = build_reranker(settings.rerank, runtime.embedder_of(passages.generation), kept)
         done = rerank(reranker, question, list(texts.values()), budget_seconds=settings.rerank_seconds)
@@ -193,13 +192,7 @@ def _reranked(
         if done.scores is not None:
             scores = dict(zip(first, done.scores, strict=True))
             before = found.fused or found.dense or found.bm25
-            blended = convex_combination(
-                [
-                    (settings.rerank_weight, scores),
-                    (1 - settings.rerank_weight, {item: before[item] for item in first}),
-                ]
-            )
-            order = [*ranked(blended), *order[settings.rerank_depth :]]
+            order = blended(order, before, scores, settings)
     return _hits(order[:k], rows, found, scores), bool(scores), seconds
 
 
@@ -207,12 +200,6 @@ def _diverse(hits: Sequence[Hit], k: int, settings: RetrievalSettings) -> tuple[
     """The first ``k`` of the hits in their diverse order, ranked anew."""
     chosen = diversify(hits, k, near_duplicate=settings.near_duplicate, max_per_document=settings.max_per_document)
     return tuple(replace(hit, rank=rank) for rank, hit in enumerate(chosen[:k], start=1))
-
-
-def _passage(row: pgvector.Row) -> str:
-    """What a reranker reads: the headings a passage stands under, and its text."""
-    headings = " › ".join(row.payload.get("headings") or ())
-    return f"{headings}\n{row.text}" if headings else row.text
 
 
 def _hits(

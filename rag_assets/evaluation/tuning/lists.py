@@ -9,8 +9,8 @@ from rag_assets.evaluation.metrics.retrieval import ndcg_at_k
 from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.retrieval.candidates import Asked, dense_side, fuse
 from rag_assets.retrieval.filters import filters_of
-from rag_assets.retrieval.fusion import convex_combination, ranked
-from rag_assets.retrieval.rerank import Reranker
+from rag_assets.retrieval.fusion import ranked
+from rag_assets.retrieval.rerank import Reranker, blended, passage_text
 from rag_assets.runtime import Runtime
 from rag_assets.stores import lexical, pgvector
 
@@ -63,7 +63,7 @@ def look_up(runtime: Runtime, generation: Generation, question: Question, efs: I
         rows = pgvector.fetch(connection, generation, sorted(ids), vector)
     similarities = {chunk: row.dense for chunk, row in rows.items()}
     documents = {chunk: str(row.payload["document"]) for chunk, row in rows.items()}
-    passages = {chunk: _passage(row) for chunk, row in rows.items()}
+    passages = {chunk: passage_text(row) for chunk, row in rows.items()}
     return Lists(question, dense, bm25, similarities, words, documents, passages)
 
 
@@ -90,15 +90,7 @@ def ranking(lists: Lists, variant: Variant) -> list[str]:
     order = list(before)
     if variant.retrieval.rerank == "none":
         return order
-    first = order[: variant.retrieval.rerank_depth]
-    weight = variant.retrieval.rerank_weight
-    blended = convex_combination(
-        [
-            (weight, {chunk: lists.reranked[chunk] for chunk in first}),
-            (1 - weight, {chunk: before[chunk] for chunk in first}),
-        ]
-    )
-    return [*ranked(blended), *order[len(first) :]]
+    return blended(order, before, lists.reranked, variant.retrieval)
 
 
 def score_passages(reranker: Reranker, lists: Lists, variants: Sequence[Variant]) -> None:
@@ -118,8 +110,3 @@ def quality(every: Sequence[Lists], variant: Variant) -> dict[str, float]:
         found = dict.fromkeys(lists.documents[chunk] for chunk in ranking(lists, variant)[: variant.count])
         values[lists.question.id] = ndcg_at_k(list(found), lists.question.grades, CUT_OFF)
     return values
-
-
-def _passage(row: pgvector.Row) -> str:
-    headings = " › ".join(row.payload.get("headings") or ())
-    return f"{headings}\n{row.text}" if headings else row.text

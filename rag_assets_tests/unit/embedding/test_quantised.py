@@ -1,10 +1,29 @@
 """Token vectors in 4 bits a number: how near they stay, and that any shape comes back."""
 
+import struct
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_assets.embedding.quantised import mean_best, pack, unpack
+from rag_assets.embedding.quantised import mean_best, pack
+
+Vectors = npt.NDArray[np.float32]
+
+
+def unpack(data: Sequence[bytes], dimension: int) -> tuple[Vectors, list[int]]:
+    """The inverse, number by number as the format is described: (all tokens below one another, the tokens of each text)."""
+    width = (dimension + 1) // 2 + 2
+    tokens, counts = [], []
+    for part in data:
+        counts.append(len(part) // width)
+        for start in range(0, len(part), width):
+            (scale,) = struct.unpack("<e", part[start + width - 2 : start + width])
+            halves = [half for byte in part[start : start + width - 2] for half in (byte & 15, byte >> 4)]
+            tokens.append([(half - 8) * scale for half in halves[:dimension]])
+    return np.asarray(tokens, dtype=np.float32).reshape(-1, dimension), counts
 
 
 @settings(deadline=None, max_examples=50)
