@@ -21,8 +21,8 @@ class SourceFile:
     """The same path as people see it: POSIX separators, undecodable bytes and control characters escaped."""
     size: int
     """Bytes."""
-    mtime_ns: int
-    """Modification time, nanoseconds since the epoch. Only ever compared for equality."""
+    changed_ns: int
+    """When it was last modified or replaced, nanoseconds since the epoch. Only ever compared for equality."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class FileState:
     path: bytes
     uri: str
     size: int
-    mtime_ns: int
+    changed_ns: int
     content_hash: str | None
     """None: it could not be read, or its parsed form is gone; either way it is read again."""
     quarantined: bool
@@ -144,7 +144,7 @@ def suspects(
         if only_shard is not None and shard_of(doc_id, only_shard[0]) != only_shard[1]:
             if state is None and file.size in vanished_sizes:
                 found.append(file)
-        elif verify or state is None or (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
+        elif verify or state is None or (state.size, state.changed_ns) != (file.size, file.changed_ns):
             found.append(file)
     return found
 
@@ -175,7 +175,7 @@ def plan(wanted: Wanted, have: Have, *, max_vanished_share: float = 0.2, allow_m
             changes.append(change)
             continue
         unchanged += 1
-        if state is not None and (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
+        if state is not None and (state.size, state.changed_ns) != (file.size, file.changed_ns):
             touched.append(file)
 
     gone = [state for doc_id, state in have.files.items() if doc_id not in listed]
@@ -214,7 +214,7 @@ def _judge(file: SourceFile, state: FileState | None, doc_id: str, wanted: Wante
         return change(Kind.CHANGED, "its parsed form was lost")
     if digest is not None and digest != state.content_hash:
         return change(Kind.CHANGED, "content changed")
-    if digest is None and (state.size, state.mtime_ns) != (file.size, file.mtime_ns):
+    if digest is None and (state.size, state.changed_ns) != (file.size, file.changed_ns):
         return change(Kind.CHANGED, "looks different; not read yet")
     if state.quarantined and state.parser_fp == RETRY:
         return change(Kind.CHANGED, "was quarantined; a retry was asked for")

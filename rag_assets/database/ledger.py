@@ -37,7 +37,7 @@ class FileOutcome:
     path: bytes
     uri: str
     size: int
-    mtime_ns: int
+    changed_ns: int
     content_hash: str | None
     parser_fp: str
     reason: str | None = None
@@ -53,7 +53,7 @@ def read_have(connection: Connection, collection: str, chunker_fp: str, generati
     """What exists of a collection, judged against one chunker and one generation (None: none exists yet)."""
     rows = connection.execute(
         """
-        SELECT s.doc_id, s.path, s.uri, s.size, s.mtime_ns,
+        SELECT s.doc_id, s.path, s.uri, s.size, s.changed_ns,
                CASE WHEN s.state = 'quarantined' OR d.doc_id IS NOT NULL THEN s.content_hash END,
                s.state = 'quarantined', s.parser_fp,
                CASE WHEN d.doc_id IS NULL THEN i.doc_id IS NOT NULL OR c.doc_id IS NOT NULL
@@ -154,10 +154,10 @@ def record_file(connection: Connection, collection: str, outcome: FileOutcome) -
     connection.execute(
         """
         INSERT INTO source_file
-            (doc_id, collection, bucket, path, uri, size, mtime_ns, content_hash, state, reason, parser_fp)
+            (doc_id, collection, bucket, path, uri, size, changed_ns, content_hash, state, reason, parser_fp)
         VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (doc_id) DO UPDATE SET
-            uri = EXCLUDED.uri, size = EXCLUDED.size, mtime_ns = EXCLUDED.mtime_ns,
+            uri = EXCLUDED.uri, size = EXCLUDED.size, changed_ns = EXCLUDED.changed_ns,
             content_hash = EXCLUDED.content_hash, state = EXCLUDED.state, reason = EXCLUDED.reason,
             parser_fp = EXCLUDED.parser_fp
         """,
@@ -168,7 +168,7 @@ def record_file(connection: Connection, collection: str, outcome: FileOutcome) -
             outcome.path,
             outcome.uri,
             outcome.size,
-            outcome.mtime_ns,
+            outcome.changed_ns,
             outcome.content_hash,
             "parsed" if outcome.reason is None else "quarantined",
             outcome.reason,
@@ -185,8 +185,8 @@ def forget_files(connection: Connection, doc_ids: Sequence[str]) -> None:
 def refresh_stats(connection: Connection, doc_ids: Iterable[tuple[str, SourceFile]]) -> None:
     """Note the size and time of files whose content is unchanged, so that they are not hashed again."""
     connection.cursor().executemany(
-        "UPDATE source_file SET size = %s, mtime_ns = %s WHERE doc_id = %s",
-        [(file.size, file.mtime_ns, doc_id) for doc_id, file in doc_ids],
+        "UPDATE source_file SET size = %s, changed_ns = %s WHERE doc_id = %s",
+        [(file.size, file.changed_ns, doc_id) for doc_id, file in doc_ids],
     )
 
 

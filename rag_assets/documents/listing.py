@@ -93,7 +93,7 @@ class _Walk:
         if isinstance(found, str):
             self.skip(path, found)
         else:
-            self.files.append(SourceFile(path, uri, found.st_size, found.st_mtime_ns))
+            self.files.append(SourceFile(path, uri, found.st_size, changed_at(found)))
 
     def status(self, path: bytes, entry: os.DirEntry[bytes]) -> os.stat_result | str:
         """The status of a regular, supported file, or the reason why this is not one."""
@@ -129,6 +129,15 @@ class _Walk:
             what = f"{display_uri(suffix.encode())} files are" if suffix else "a file without an extension is"
             self.unsupported[suffix] = f"{what} not supported (supported: {', '.join(sorted(SUPPORTED))})"
         return self.unsupported[suffix]
+
+
+def changed_at(status: os.stat_result) -> int:
+    """When a file was last modified, renamed or otherwise touched, in nanoseconds.
+
+    The time of modification alone does not tell apart two files of one size that were written in one tick of the clock, or whose time
+    was kept by whoever copied them; the time of change (ctime) moves whenever one takes the other's place.
+    """
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def special_kind(mode: int) -> str:

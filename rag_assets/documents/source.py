@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rag_assets.documents.listing import is_inside, special_kind
+from rag_assets.documents.listing import changed_at, is_inside, special_kind
 from rag_assets.documents.names import display_uri
 from rag_assets.errors import RagAssetsError, UnparsableDocument
 from rag_assets.fingerprint import hash_bytes
@@ -42,7 +42,7 @@ class FileContent:
     """``fingerprint.hash_bytes(data)``."""
     size: int
     """Bytes."""
-    mtime_ns: int
+    changed_ns: int
     """Modification time, nanoseconds since the epoch."""
 
 
@@ -66,11 +66,11 @@ def read_file(root: Path, path: bytes, max_bytes: int) -> FileContent:
         return data, len(data)
 
     data, status = _stable(root, path, read)
-    return FileContent(data, hash_bytes(data), len(data), status.st_mtime_ns)
+    return FileContent(data, hash_bytes(data), len(data), changed_at(status))
 
 
 def hash_file(root: Path, path: bytes) -> tuple[str, int, int]:
-    """(content hash, size, mtime_ns) of one file, in constant memory and without a size limit.
+    """(content hash, size, changed_ns) of one file, in constant memory and without a size limit.
 
     The hash equals ``fingerprint.hash_bytes`` of the content. Raises as ``read_file`` does, except for size.
     """
@@ -86,7 +86,7 @@ def hash_file(root: Path, path: bytes) -> tuple[str, int, int]:
         return state.hexdigest(), length
 
     value, status = _stable(root, path, digest)
-    return value, status.st_size, status.st_mtime_ns
+    return value, status.st_size, changed_at(status)
 
 
 def _stable(root: Path, path: bytes, read: Callable[[int, int], tuple[_T, int]]) -> tuple[_T, os.stat_result]:

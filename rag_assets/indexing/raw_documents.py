@@ -105,10 +105,10 @@ def _parse(
 def _hashed_only(root: Path, change: Change) -> FileContent | None:
     """A file that is too big to read: its hash still says whether it changed."""
     try:
-        content_hash, size, mtime_ns = hash_file(root, change.path)
+        content_hash, size, changed_ns = hash_file(root, change.path)
     except (FileGone, FileUnreadable):
         return None
-    return FileContent(b"", content_hash, size, mtime_ns)
+    return FileContent(b"", content_hash, size, changed_ns)
 
 
 def _write(
@@ -125,7 +125,7 @@ def _write(
         path=change.path,
         uri=change.uri,
         size=content.size,
-        mtime_ns=content.mtime_ns,
+        changed_ns=content.changed_ns,
         content_hash=content.content_hash,
         parser_fp=runtime.parser_fp,
     )

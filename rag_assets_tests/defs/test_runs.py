@@ -55,7 +55,7 @@ def test_the_jobs_bring_an_index_up_and_make_it_live(dagster: Dagster, source: P
     result = dagster.publish()
     assert result.success
     assert failed_checks(result) == set()
-    assert len(result.get_asset_check_evaluations()) == 13
+    assert len(result.get_asset_check_evaluations()) == 17
     assert live_rows(dagster.runtime) == wanted_rows(dagster.runtime, source)
     for name in SHARD_ASSETS:
         assert materialized(dagster, name) == {"default|00", "default|01", "default|02"}
@@ -109,10 +109,12 @@ def test_the_source_is_observed_in_the_version_that_was_read(dagster: Dagster, s
 
 
 def test_an_asset_page_shows_counts_a_table_a_histogram_and_quarantined_files(
-    open_dagster: OpenDagster, source: Path
+    open_dagster: OpenDagster, source: Path, tmp_path: Path
 ) -> None:
     quick = {"concurrencies": [1], "rates": [50], "seconds": 0.05, "warm_up_seconds": 0, "generations": 0}
-    dagster = open_dagster(sync={"shards": 1}, benchmark=quick)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "1", "question": "Paragraph 1 of document 2", "relevant": [{"document": "d02.md"}]}\n')
+    dagster = open_dagster(sync={"shards": 1}, benchmark=quick, collection={"questions": questions})
     corpus(source)
     write(source, "broken.md", "")
     shown = {name: item.metadata for name, item in materializations(dagster.update(0)).items()}
@@ -162,7 +164,10 @@ def test_a_second_publish_changes_nothing(dagster: Dagster, source: Path) -> Non
     before = query(dagster.runtime, "SELECT * FROM promotion")
     again = materializations(dagster.publish())
     assert again["live_index"].metadata["promoted_now"].value is False
-    assert again["latency_benchmark"].metadata["measured"].value == "nothing: benchmark.enabled is false"
+    assert (
+        again["latency_benchmark"].metadata["measured"].value
+        == "nothing: there are no golden questions, or benchmark.enabled is false"
+    )
     assert query(dagster.runtime, "SELECT * FROM promotion") == before
 
 

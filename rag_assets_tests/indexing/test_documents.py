@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rag_assets.documents.listing import changed_at
 from rag_assets.errors import ConfigurationError
 from rag_assets_tests.driving import (
     OpenIndex,
@@ -201,13 +202,35 @@ def test_a_touched_file_costs_a_hash_and_nothing_else(index: WarmRuntime, source
     assert planned(index).touched == ()
 
 
-def test_an_edit_that_size_and_time_hide_is_found_by_a_verifying_sync(index: WarmRuntime, source: Path) -> None:
+def test_an_edit_that_size_and_modification_time_hide_is_found(index: WarmRuntime, source: Path) -> None:
     corpus(source)
     run(index)
     path = source / "d05.md"
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     path.write_text(path.read_text().replace("tells", "sings"))
     os.utime(path, ns=times)
+    assert run(index).documents["changed"] == 1
+    assert live_rows(index) == wanted_rows(index, source)
+
+
+def test_a_file_replaced_by_one_of_its_size_and_time_is_found(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    for number in (3, 5):
+        write(source, f"d0{number}.md", f"# Document {number}\n\nOf one size, and written in one moment.\n")
+        os.utime(source / f"d0{number}.md", ns=(1, 10**18))
+    run(index)
+    os.replace(source / "d03.md", source / "d05.md")
+    run(index)
+    assert live_rows(index) == wanted_rows(index, source)
+
+
+def test_an_edit_that_no_time_tells_is_found_by_a_verifying_sync(index: WarmRuntime, source: Path) -> None:
+    corpus(source)
+    run(index)
+    path = source / "d05.md"
+    path.write_text(path.read_text().replace("tells", "sings"))
+    # As where a clock was set back, or a remote file system keeps no such times.
+    query(index, "UPDATE source_file SET changed_ns = %s WHERE uri = 'd05.md'", changed_at(path.stat()))
     assert run(index).nothing_changed
     assert run(index, verify=True).documents["changed"] == 1
     assert live_rows(index) == wanted_rows(index, source)

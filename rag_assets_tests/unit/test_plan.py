@@ -39,7 +39,7 @@ def listing(folder: Folder, *, complete: bool = True, skipped: Iterable[SkippedF
 def state(path: bytes, content: bytes) -> FileState:
     file = listed(path, content)
     doc_id = document_id(COLLECTION, path)
-    return FileState(doc_id, path, file.uri, file.size, file.mtime_ns, hash_bytes(content), False, PARSER)
+    return FileState(doc_id, path, file.uri, file.size, file.changed_ns, hash_bytes(content), False, PARSER)
 
 
 def ledger(folder: Folder) -> Have:

@@ -100,7 +100,7 @@ def test_a_recorded_file_comes_back_as_it_was(database: Database) -> None:
         ledger.ensure_collection(connection, "c")
         ledger.record_file(connection, "c", FileOutcome(doc_id, raw, "\\xff/a.md", 3, 7, None, "parser", "is empty"))
         (state,) = ledger.read_have(connection, "c", "chunker", None).files.values()
-    assert (state.doc_id, state.path, state.uri, state.size, state.mtime_ns) == (doc_id, raw, "\\xff/a.md", 3, 7)
+    assert (state.doc_id, state.path, state.uri, state.size, state.changed_ns) == (doc_id, raw, "\\xff/a.md", 3, 7)
     assert (state.content_hash, state.quarantined, state.parser_fp, state.pending) == (None, True, "parser", False)
 
 
@@ -134,7 +134,7 @@ def test_new_stats_of_a_touched_file_are_noted(database: Database) -> None:
         ledger.record_file(connection, "c", outcome("a.md"))
         ledger.refresh_stats(connection, [(document_id("c", b"a.md"), SourceFile(b"a.md", "a.md", 5, 99))])
         (state,) = ledger.read_have(connection, "c", "chunker", None).files.values()
-    assert (state.size, state.mtime_ns) == (5, 99)
+    assert (state.size, state.changed_ns) == (5, 99)
 
 
 def test_problems_of_a_listing_replace_those_of_the_one_before(database: Database) -> None:

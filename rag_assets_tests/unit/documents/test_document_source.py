@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rag_assets.documents import source
-from rag_assets.documents.listing import list_folder
+from rag_assets.documents.listing import changed_at, list_folder
 from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, read_file
 from rag_assets.errors import ConfigurationError, UnparsableDocument
 from rag_assets.fingerprint import document_id, hash_bytes
@@ -62,7 +62,7 @@ def test_files_are_listed_sorted_by_the_bytes_of_their_path_with_size_and_time(t
     listing = list_folder(tmp_path)
     assert [file.path for file in listing.files] == [b"B.TXT", b"a.txt", b"a/z.md", b"b.txt"]
     assert listing.files[0].size == 5
-    assert listing.files[0].mtime_ns == (tmp_path / "B.TXT").stat().st_mtime_ns
+    assert listing.files[0].changed_ns == changed_at((tmp_path / "B.TXT").stat())
     assert listing.complete
 
 
@@ -239,9 +239,9 @@ def test_a_tree_a_thousand_folders_deep_is_listed(very_deep_folder: Path) -> Non
 def test_reading_returns_the_bytes_and_their_hash(tmp_path: Path) -> None:
     path = write(tmp_path, "a.txt", b"hello")
     status = path.stat()
-    expected = FileContent(b"hello", hash_bytes(b"hello"), 5, status.st_mtime_ns)
+    expected = FileContent(b"hello", hash_bytes(b"hello"), 5, changed_at(status))
     assert read_file(tmp_path, b"a.txt", MB) == expected
-    assert hash_file(tmp_path, b"a.txt") == (expected.content_hash, 5, status.st_mtime_ns)
+    assert hash_file(tmp_path, b"a.txt") == (expected.content_hash, 5, changed_at(status))
 
 
 def test_hashing_has_no_size_limit_but_reading_has(tmp_path: Path) -> None:
