@@ -34,7 +34,7 @@ dev: install  ## Open the Dagster UI on the same instance (= rag-assets up)
 test: install  ## Run the whole default test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: install  ## Run nightly jobs on the sample corpus (good and broken ones), and a real inference server
+test-slow: install  ## Run what takes minutes: the Dagster UI, nightly runs (good and broken ones), a real inference server
 	@$(BIN)/python -m pytest -q -m slow
 
 test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)

@@ -48,6 +48,8 @@ query ($id: String!) {
 """
 _ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def command(installation: CommandLine) -> CommandLine:
