@@ -9,7 +9,8 @@ from rag_assets.errors import GateRefused
 from rag_assets.evaluation import gates, runner, store
 from rag_assets.evaluation.benchmark import benchmark
 from rag_assets.evaluation.checks import structural_checks, threshold_checks
-from rag_assets.evaluation.report.page import score_rows, write_report
+from rag_assets.evaluation.report.key_figures import score_rows
+from rag_assets.evaluation.report.page import write_report
 from rag_assets.evaluation.report.plots import as_png, score_plot
 from rag_assets.evaluation.result_json import to_json
 from rag_assets.evaluation.results import Check, EvaluationResult

@@ -8,13 +8,11 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.benchmark.tables import benchmark_view
-from rag_assets.evaluation.checks import FLOOR
 from rag_assets.evaluation.impact.changes import TOLERANCE
 from rag_assets.evaluation.latency import latency_class, stage_order
 from rag_assets.evaluation.metrics.statistics import Score
@@ -24,13 +22,11 @@ from rag_assets.evaluation.report.formatting import (
     html_environment,
     markdown_environment,
     metric_name,
-    score_change,
-    score_detail,
-    score_value,
 )
-from rag_assets.evaluation.report.plots import ScoreRow, as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
+from rag_assets.evaluation.report.key_figures import key_figures, score_rows
+from rag_assets.evaluation.report.plots import as_data_uri, latency_plot, quality_plot, score_plot, trend_plot
 from rag_assets.evaluation.result_json import scores_json, to_json
-from rag_assets.evaluation.results import EvaluationResult, PreviousEvaluation, QuestionResult
+from rag_assets.evaluation.results import EvaluationResult, QuestionResult
 
 _WORST = 10
 _EXAMPLES = 3
@@ -38,29 +34,6 @@ _LISTED = 50
 """Longest list of invalid labels or failures in the report; all of them are in scores.json."""
 
 _SLICE_METRICS = ("ndcg@10", "recall@10", "mrr@10", "answer_contained")
-_CARDS = (
-    ("ndcg@10", "nDCG@10"),
-    ("recall@10", "Recall@10"),
-    ("mrr@10", "MRR@10"),
-    ("context_evidence_recall", "Evidence in 4,000 characters"),
-    ("answer_contained", "Answers with the gold answer"),
-    ("citation_correctness", "Citation correctness"),
-)
-
-
-_JUDGED = ("faithfulness", "answer_relevancy", "factual_correctness", "context_precision", "context_recall")
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A key figure, worded."""
-
-    label: str
-    value: str
-    detail: str
-    """Interval and counts, or spread."""
-    change: str
-    """Against the previous evaluation; empty without one."""
 
 
 def write_report(result: EvaluationResult, folder: Path) -> Path:
@@ -114,14 +87,9 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
     return {
         "result": result,
         "headline": _headline(result),
-        "cards": [
-            *(
-                _score_card(result, name, label)
-                for name, label in _CARDS
-                if name in {**result.retrieval, **result.answers}
-            ),
-            _speed_card(result),
-        ],
+        "unmet": sum(check.passed is not True for check in result.checks),
+        "checks": sorted(result.checks, key=lambda check: (check.passed is True, check.passed is None)),
+        "cards": key_figures(result),
         "score_plot": as_data_uri(score_plot(rows)) if (rows := score_rows(result)) else None,
         "by_k": [
             ("documents", _by_k({name: score for name, score in result.retrieval.items() if not _of_chunks(name)})),
@@ -154,27 +122,6 @@ def _view(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
-def score_rows(result: EvaluationResult) -> list[ScoreRow]:
-    """The key scores, and every one with a floor, with what they are seen against."""
-    floors = {
-        check.name.removeprefix(FLOOR): check.threshold for check in result.checks if check.name.startswith(FLOOR)
-    }
-    scores = {**result.retrieval, **result.answers}
-    names = [name for name in dict.fromkeys([*(name for name, _ in _CARDS), *_JUDGED, *floors]) if name in scores]
-
-    def of(other: PreviousEvaluation | None, name: str) -> float | None:
-        score = {**other.retrieval, **other.answers}.get(name) if other else None
-        return score.value if score else None
-
-    return [
-        ScoreRow(
-            metric_name(name), scores[name], of(result.previous, name), of(result.baseline, name), floors.get(name)
-        )
-        for name in names
-        if scores[name].value is not None
-    ]
-
-
 def _headline(result: EvaluationResult) -> str:
     """One sentence for people who read only one."""
     facts = []
@@ -193,23 +140,6 @@ def _headline(result: EvaluationResult) -> str:
     if not facts:
         return f"{lead}."
     return f"{lead}{': ' if result.verdict == 'pass' else '; '}{' and '.join(facts)}."
-
-
-def _score_card(result: EvaluationResult, name: str, label: str) -> Card:
-    score = result.retrieval.get(name) or result.answers.get(name)
-    change = ""
-    if result.previous and (difference := result.previous.differences.get(name)):
-        change = score_change(difference)
-    return Card(label, score_value(score), score_detail(score), change)
-
-
-def _speed_card(result: EvaluationResult) -> Card:
-    search = result.latency.get("search")
-    if search is None:
-        return Card("Search p95", "–", "not measured", "")
-    detail = f"median {duration(search.p50)}, p99 {duration(search.p99)}; {search.n} searches"
-    before = result.previous.latency.get("search") if result.previous else None
-    return Card("Search p95", duration(search.p95), detail, f"before: {duration(before.p95)}" if before else "")
 
 
 def _usage_lines(result: EvaluationResult) -> Iterator[str]:
