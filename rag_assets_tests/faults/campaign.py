@@ -46,7 +46,7 @@ class Profile:
 
 
 QUICK = Profile("quick", 60, 5, 10, 15, 15, 20, 1_500, 1.0, 2.0)
-LONG = Profile("long", 1_000, 100, 200, 100, 50, 500, 100_000, 30.0, 32.0)
+LONG = Profile("long", 1_000, 104, 200, 100, 50, 500, 100_000, 30.0, 32.0)
 profiles = pytest.mark.parametrize(
     "profile",
     [
