@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +13,6 @@ from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_r
 from rag_assets.settings import LexicalSettings, RetrievalSettings
 from rag_assets.stores import filtered, lexical, pgvector
 from rag_assets.stores.filtered import Plan
-
-_MOST_AT_ONCE = 64
-"""Questions whose dense side may be under way: more than a process has connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +43,7 @@ class Candidates:
     plan: Plan | None = None
     """Which way was taken behind the filter; None: there is none."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key. The first two overlap where nothing
-    is filtered."""
+    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key."""
 
 
 def find(
@@ -68,36 +62,29 @@ def find(
     """
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
     seconds: dict[str, float] = {}
-    dense: dict[str, float] = {}
+    began = time.perf_counter()
+    dense, passing, plan = dense_side(connection, generation, asked, depth, ef_search)
+    if asked.vector is not None:
+        began = _lap(seconds, "dense", began)
     bm25: dict[str, float] = {}
     others: Mapping[str, float] = {}
-    plan: Plan | None = None
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
-    by_words = settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None)
-    if by_words and asked.vector is not None and not asked.filters:
-        dense, bm25, others = _both_at_once(connection, generation, asked, depth, lexical_settings, ef_search, seconds)
-    else:
-        began = time.perf_counter()
-        dense, passing, plan = dense_side(connection, generation, asked, depth, ef_search)
-        if asked.vector is not None:
-            began = _lap(seconds, "dense", began)
-        if by_words:
-            found = lexical.search(
-                connection,
-                generation,
-                asked.question,
-                depth,
-                settings=lexical_settings,
-                filters=asked.filters,
-                passing=passing,
-                share=plan.share if plan else 1.0,
-                also=tuple(dense),
-            )
-            bm25 = {match.chunk_id: match.score for match in found.matches}
-            others = found.others
-            # Without a vector the listing of what passes the filter is part of it.
-            _lap(seconds, "lexical", began)
-    began = time.perf_counter()
+    if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
+        found = lexical.search(
+            connection,
+            generation,
+            asked.question,
+            depth,
+            settings=lexical_settings,
+            filters=asked.filters,
+            passing=passing,
+            share=plan.share if plan else 1.0,
+            also=tuple(dense),
+        )
+        bm25 = {match.chunk_id: match.score for match in found.matches}
+        others = found.others
+        # Without a vector the listing of what passes the filter is part of it.
+        began = _lap(seconds, "lexical", began)
     if settings.mode != "hybrid" or not bm25:
         return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan, seconds=seconds)
     near: Mapping[str, float] = {}
@@ -107,45 +94,6 @@ def find(
     order = tuple(ranked(fused))[:count]
     _lap(seconds, "fuse", began)
     return Candidates(order, dense, bm25, fused, others, plan, seconds)
-
-
-def _both_at_once(
-    connection: pgvector.Connection,
-    generation: Generation,
-    asked: Asked,
-    depth: int,
-    settings: LexicalSettings,
-    ef_search: int,
-    seconds: dict[str, float],
-) -> tuple[dict[str, float], dict[str, float], Mapping[str, float]]:
-    """(dense, BM25, BM25 of what only the dense side found): PostgreSQL walks the graph while this process scores words.
-
-    The connection is never used by two threads at a time: what scoring needs of the database is read before.
-    """
-
-    def walk() -> dict[str, float]:
-        began = time.perf_counter()
-        found = dense_side(connection, generation, asked, depth, ef_search)[0]
-        _lap(seconds, "dense", began)
-        return found
-
-    began = time.perf_counter()
-    postings = lexical.fetch(connection, generation, asked.question)
-    walking = _beside().submit(walk)
-    try:
-        scores = postings.scores(settings)
-        bm25 = lexical.best(postings, scores, depth)
-        _lap(seconds, "lexical", began)
-    finally:
-        # Whatever happened here: nobody else gets the connection while it is in use.
-        wait([walking])
-    dense = walking.result()
-    return dense, bm25, postings.rows.scores_of(scores, tuple(dense))
-
-
-@cache
-def _beside() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_MOST_AT_ONCE, thread_name_prefix="dense")
 
 
 def _lap(seconds: dict[str, float], stage: str, began: float) -> float:

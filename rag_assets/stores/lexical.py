@@ -13,7 +13,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.stores.analysis import analyzer_fingerprint
 from rag_assets.stores.lexical_codec import TOMBSTONE
 from rag_assets.stores.lexical_compaction import compact, optimise
-from rag_assets.stores.lexical_search import Match, best, fetch, search
+from rag_assets.stores.lexical_search import Match, search
 from rag_assets.stores.lexical_segments import (
     Connection,
     dead_rows,
@@ -30,11 +30,9 @@ from rag_assets.stores.lexical_segments import (
 __all__ = [
     "Match",
     "apply",
-    "best",
     "compact",
     "create",
     "drop",
-    "fetch",
     "forget",
     "optimise",
     "rebuild",

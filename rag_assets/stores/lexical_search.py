@@ -55,7 +55,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Postings:
+class _Postings:
     """What the database holds of a question's terms: all that scoring needs of it."""
 
     terms: Sequence[str]
@@ -69,7 +69,7 @@ class Postings:
         return _score(self.rows, self.lists, self.terms, weights)
 
 
-def fetch(connection: Connection, generation: Generation, question: str) -> Postings:
+def _read(connection: Connection, generation: Generation, question: str) -> _Postings:
     """Read what a question needs; call inside a transaction, best one with a snapshot.
 
     Raises:
@@ -88,7 +88,7 @@ def fetch(connection: Connection, generation: Generation, question: str) -> Post
     if rows.languages != languages and (again := analyzer(own).analyze_query(question, rows.languages)) != terms:
         terms = again
         found, rows = _fetch(connection, generation, terms)
-    return Postings(terms, found, rows)
+    return _Postings(terms, found, rows)
 
 
 def search(
@@ -121,7 +121,7 @@ def search(
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
     """
-    postings = fetch(connection, generation, question)
+    postings = _read(connection, generation, question)
     rows, scores = postings.rows, postings.scores(settings or LexicalSettings())
     if passing is not None:
         matches = _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
@@ -130,11 +130,6 @@ def search(
     else:
         matches = _best(rows, scores, k)
     return Found(matches, rows.scores_of(scores, also) if also else {})
-
-
-def best(postings: Postings, scores: Floats, k: int) -> dict[str, float]:
-    """The ``k`` highest scores above 0 by chunk id, of everything; equal ones by chunk id."""
-    return {match.chunk_id: match.score for match in _best(postings.rows, scores, k)}
 
 
 def _fetch(
