@@ -35,9 +35,9 @@ test: install  ## Run the whole default test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## Run what takes minutes: the Dagster UI, nightly runs (good and broken ones), a real inference server
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
-test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (up to 50 minutes)
+test-faults: install  ## Run the fault campaign: kills, freezes and crashes by the thousand (over an hour)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m faults_long rag_assets_tests/faults
 
 # The development sets are not in the repository; without them the bundled sample corpus is measured.
