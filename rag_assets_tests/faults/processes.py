@@ -9,6 +9,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -84,8 +85,10 @@ class Child:
         return Outcome(signal=-code if code is not None and code < 0 else None, error=None if code else "NoAnswer")
 
     def signal(self, number: int) -> None:
+        """Send a signal; nothing where it has ended, be it just now."""
         if self.process.is_alive():
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def wait_a_moment(self, seconds: float = 0.7) -> None:
         """Return when it has had time to run into a lock, or has ended."""
