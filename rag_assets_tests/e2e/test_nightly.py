@@ -76,7 +76,7 @@ def first_night(settings: Settings) -> tuple[Path, list[tuple[str, str, list[str
 
 
 def verdict(report: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(report.with_name("scores.json").read_text())
+    found: dict[str, Any] = json.loads(report.with_name("evaluation.json").read_text())
     return found
 
 
@@ -88,9 +88,7 @@ def test_a_good_night_passes_its_gates_and_the_next_has_the_same_scores(
     passed, again = night(settings)
     assert passed
     assert again != report
-    first, second = verdict(report), verdict(again)
-    for part in ("retrieval", "answers", "ann_recall", "questions", "by_slice", "fingerprint"):
-        assert json.dumps(first[part]) == json.dumps(second[part]), part
+    assert again.with_name("scores.json").read_bytes() == report.with_name("scores.json").read_bytes()
 
 
 def test_a_broken_chunker_is_refused_and_the_report_says_why(
