@@ -204,9 +204,10 @@ def evaluate(
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.errors import ConfigurationError
         from rag_assets.evaluation import baseline
-        from rag_assets.evaluation.publishing import evaluate_live
+        from rag_assets.evaluation.publishing import evaluate_generation
         from rag_assets.evaluation.result_json import to_json
-        from rag_assets.evaluation.retained import evaluate_retained, retained_generation
+        from rag_assets.evaluation.retained import retained_generation
+        from rag_assets.retrieval.search import live_generation
 
         if generation is not None and compared is not None:
             raise ConfigurationError(
@@ -218,11 +219,11 @@ def evaluate(
             return
         command = f"rag-assets evaluate --collection {name} --questions {file}"
         if generation is None:
-            result, path = evaluate_live(runtime, name, file, command=command)
+            chosen = live_generation(runtime, name)
         else:
-            retained = retained_generation(runtime, name, generation)
-            command += f" --generation {retained.name}"
-            result, path = evaluate_retained(runtime, retained, file, command=command)
+            chosen = retained_generation(runtime, name, generation)
+            command += f" --generation {chosen.name}"
+        result, path = evaluate_generation(runtime, chosen, file, command=command)
         if save_baseline:
             baseline.save_baseline(result, save_baseline)
         bars.__exit__(None, None, None)

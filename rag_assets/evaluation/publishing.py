@@ -57,14 +57,14 @@ def answer_target(runtime: Runtime, collection: str) -> EvaluationResult:
 
 
 def _settle(runtime: Runtime, generation: Generation, run_id: int, result: EvaluationResult) -> EvaluationResult:
-    """Keep a judged evaluation, and note what it means for its generation."""
-    store.save(runtime, generation, result, run_id=run_id)
+    """Note what a verdict means for its generation, and keep the evaluation; a refusal has its report at once."""
+    path = None
     if result.verdict == "pass":
         promotion.ready(runtime, generation)
     else:
         promotion.refuse(runtime, generation, " ".join(result.reasons))
         path = write_report(result, report_folder(runtime, generation, run_id))
-        store.save(runtime, generation, result, run_id=run_id, report=path)
+    store.save(runtime, generation, result, run_id=run_id, report=path)
     return result
 
 
@@ -136,8 +136,18 @@ def evaluate_live(
     runtime: Runtime, collection: str, questions: Path | None, *, command: str
 ) -> tuple[EvaluationResult, Path]:
     """Evaluate what is live now, with any question file, and write the report."""
-    generation = live_generation(runtime, collection)
+    return evaluate_generation(runtime, live_generation(runtime, collection), questions, command=command)
+
+
+def evaluate_generation(
+    runtime: Runtime, generation: Generation, questions: Path | None, *, command: str
+) -> tuple[EvaluationResult, Path]:
+    """Evaluate a generation, with any question file, and write its report; both are kept with it.
+
+    Of one that is not live it is made aside: it is compared with the live one, opens no gate, and changes no state.
+    """
     result = runner.evaluate(runtime, generation, questions, command=command)
+    result = replace(result, aside=not generation.is_live)
     run_id = store.save(runtime, generation, result)
     path = write_report(result, report_folder(runtime, generation, run_id))
     store.save(runtime, generation, result, run_id=run_id, report=path)

@@ -1,15 +1,8 @@
-"""Any retained generation, evaluated again: live or not, with any question file."""
-
-from dataclasses import replace
-from pathlib import Path
+"""Any retained generation, found by its name, to be evaluated again."""
 
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.evaluation import runner, store
-from rag_assets.evaluation.publishing import evaluate_live, report_folder
-from rag_assets.evaluation.report.page import write_report
-from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 
@@ -49,19 +42,3 @@ def _check_model(runtime: Runtime, generation: Generation) -> None:
             f"{generation.name} ({generation.state}) can't be searched, because its model {model!r} is not available as it was: "
             f"{error} Questions must be embedded by the model of the chunks; with retrieval.mode = 'lexical' none is needed."
         ) from None
-
-
-def evaluate_retained(
-    runtime: Runtime, generation: Generation, questions: Path | None, *, command: str
-) -> tuple[EvaluationResult, Path]:
-    """Evaluate a generation and write its report; both are kept with it.
-
-    Of one that is not live it is made aside: it is compared with the live one, opens no gate, and changes no state.
-    """
-    if generation.is_live:
-        return evaluate_live(runtime, generation.collection, questions, command=command)
-    result = replace(runner.evaluate(runtime, generation, questions, command=command), aside=True)
-    run_id = store.save(runtime, generation, result)
-    path = write_report(result, report_folder(runtime, generation, run_id))
-    store.save(runtime, generation, result, run_id=run_id, report=path)
-    return result, path

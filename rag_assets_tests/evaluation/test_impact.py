@@ -13,7 +13,8 @@ from rag_assets.evaluation.golden.questions import load_questions
 from rag_assets.evaluation.impact.comparing import Impact, Moved, compare_generations
 from rag_assets.evaluation.impact.holdings import held_texts, is_frozen
 from rag_assets.evaluation.provenance import corpus_texts
-from rag_assets.evaluation.retained import evaluate_retained, retained_generation
+from rag_assets.evaluation.publishing import evaluate_generation
+from rag_assets.evaluation.retained import retained_generation
 from rag_assets.indexing.forgetting import forget
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, write
 from rag_assets_tests.fakes import FakeEmbedder
@@ -152,13 +153,13 @@ def test_a_retired_generation_is_evaluated_with_its_own_documents_and_opens_no_g
     first = retained_generation(after, "default", "default#1")
     assert is_frozen(after, first)
     gate = store.latest_or_none(after, first)
-    result, _ = evaluate_retained(after, first, written(tmp_path), command="test")
+    result, _ = evaluate_generation(after, first, written(tmp_path), command="test")
     # The text that a label quotes has gone since; the document that came since is not its.
     assert {item.id: item.scores["ndcg@10"] for item in result.questions}["requoted"] == 1
     assert [(label.question_id, label.reason) for label in result.invalid_labels] == [
         ("arrived", "the document is not in the collection")
     ]
-    result, report = evaluate_retained(after, first, written(tmp_path, LASTING), command="test")
+    result, report = evaluate_generation(after, first, written(tmp_path, LASTING), command="test")
     assert (result.generation, result.verdict, result.previous) == ("default#1", "pass", None)
     assert {"complete", "nothing_extra", "contents", "lexical"}.isdisjoint(check.name for check in result.checks)
     assert report.parent.name.startswith("0001-")
@@ -167,7 +168,7 @@ def test_a_retired_generation_is_evaluated_with_its_own_documents_and_opens_no_g
     assert store.latest_or_none(after, first) == gate
     served, _ = publishing.evaluate_live(after, "default", written(tmp_path, LASTING), command="test")
     assert (served.previous, len(served.history)) == (None, 1)
-    again, second = evaluate_retained(after, first, written(tmp_path, LASTING), command="test")
+    again, second = evaluate_generation(after, first, written(tmp_path, LASTING), command="test")
     assert again.previous is not None
     assert again.previous.generation == "default#2"
     assert second.with_name("scores.json").read_bytes() == report.with_name("scores.json").read_bytes()
@@ -186,7 +187,7 @@ def test_an_evaluation_aside_can_not_promote_what_the_gate_refused(
     lenient = open_index(retrieval={"mode": "dense"}, chunking={"max_tokens": 16, "overlap_tokens": 0})
     refused = retained_generation(lenient, "default", "2")
     assert refused.state == "refused"
-    result, _ = evaluate_retained(lenient, refused, written(tmp_path), command="test")
+    result, _ = evaluate_generation(lenient, refused, written(tmp_path), command="test")
     assert "complete" in {check.name for check in result.checks}  # it is built on, so it must equal the ledger
     with pytest.raises(GateRefused):
         publishing.promote_target(lenient, "default", who="test")
