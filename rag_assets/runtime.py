@@ -5,6 +5,7 @@ and the command line receive the same object.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,8 @@ class Runtime:
         self.progress = progress
         self.plans: dict[str, Plan] = {}
         """Plans made by ``sync`` for the runs it is about to start in this process."""
+        self.ahead: dict[tuple[str, str, int], Future[StageResult]] = {}
+        """(stage, collection, shard) -> what such a sync does ahead of its runs; see :mod:`rag_assets.indexing.ahead`."""
         self.results: list[StageResult] = []
         """What the stages run in this process reported, oldest first."""
         self._report = report

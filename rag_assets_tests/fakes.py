@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rag_assets.errors import GateRefused
 from rag_assets.evaluation import publishing
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import chunks, embeddings, hnsw_index, index_entries, raw_documents
+from rag_assets.indexing.ahead import taken
 from rag_assets.indexing.hnsw_index import existing_target
 from rag_assets.models import Vectors
 from rag_assets.runtime import Runtime
@@ -82,9 +84,11 @@ class DirectRunner:
     def update_shard(self, collection: str, shard: int) -> None:
         runtime = self._runtime
         plan = runtime.plans[collection]
-        runtime.results.append(raw_documents.materialize(runtime, plan, shard))
+        first = partial(raw_documents.materialize, runtime, plan, shard)
+        runtime.results.append(taken(runtime, "raw_documents", collection, shard, first))
         for stage in (chunks, embeddings, index_entries):
-            runtime.results.append(stage.materialize(runtime, collection, shard))
+            name, work = stage.__name__.rpartition(".")[2], partial(stage.materialize, runtime, collection, shard)
+            runtime.results.append(taken(runtime, name, collection, shard, work))
 
     def publish(self, collection: str) -> None:
         self._runtime.results.append(hnsw_index.materialize(self._runtime, collection))

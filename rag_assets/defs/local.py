@@ -29,6 +29,8 @@ class LocalRunner:
         """``definitions`` hold ``runtime``; ``instance`` None: the project's own, opened from its settings."""
         self._runtime = runtime
         self._instance = instance or open_instance(runtime.settings)
+        # Dagster connects anew for every event, unless told, as its webserver tells it, to keep connections.
+        self._instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=10)
         end_dead_runs(self._instance)
         self._definitions = definitions
         self._lost = False

@@ -2,6 +2,8 @@
 ``index_entries``. A run materializes all four of one partition in one process.
 """
 
+from functools import partial
+
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
@@ -11,6 +13,7 @@ from rag_assets.defs.partitions import parse_shard_key, shard_partitions
 from rag_assets.documents.parsing import parser_fingerprint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing import chunks, embeddings, index_entries, raw_documents
+from rag_assets.indexing.ahead import taken
 from rag_assets.indexing.planning import make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.results import StageResult
 from rag_assets.plan import Plan
@@ -61,7 +64,8 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         collection, shard = parse_shard_key(context)
         plan = _plan(context, runtime, collection, shard, config)
-        result = _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
+        work = partial(raw_documents.materialize, runtime, plan, shard)
+        result = _materialized(runtime, taken(runtime, "raw_documents", collection, shard, work))
         context.log_event(_observation(runtime, plan))
         return result
 
@@ -75,7 +79,9 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description="Documents cut to the token budget of the embedding model, with heading path, page and exact span.",
     )
     def chunks_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
-        return _materialized(runtime, chunks.materialize(runtime, *parse_shard_key(context)))
+        collection, shard = parse_shard_key(context)
+        work = partial(chunks.materialize, runtime, collection, shard)
+        return _materialized(runtime, taken(runtime, "chunks", collection, shard, work))
 
     @dg.asset(
         name="embeddings",
@@ -88,7 +94,9 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description="One unit vector per distinct text and model; nothing is embedded twice.",
     )
     def embeddings_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
-        return _materialized(runtime, embeddings.materialize(runtime, *parse_shard_key(context)))
+        collection, shard = parse_shard_key(context)
+        work = partial(embeddings.materialize, runtime, collection, shard)
+        return _materialized(runtime, taken(runtime, "embeddings", collection, shard, work))
 
     @dg.asset(
         name="index_entries",

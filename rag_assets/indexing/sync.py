@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, DatabaseLost, GateRefused, Superseded
+from rag_assets.indexing.ahead import Ahead
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.raw_documents import READS
 from rag_assets.indexing.results import StageResult
@@ -117,13 +118,12 @@ def sync(
     shards = shards_to_run(runtime, planned, before)
     running: Runner | None = None
     if shards:
-        # Parsing processes and the model start while the runner is made: that imports for a second.
+        # Parsing processes and the model start while files are read: they take seconds.
         read = [change.uri for change in planned.plan.changes if change.kind in READS]
         runtime.parsers.warm(read)
         if read:
             runtime.prepare(runtime.embedder.warm)
-        running = runner()
-        _run_shards(runtime, running, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
+        running = _run_shards(runtime, runner, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
     target = _persistently(runtime, lambda: runtime.target(collection))
     promoted, refused = False, None
     if target is not None and not target.is_live and target.state != "withdrawn":
@@ -176,16 +176,26 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
 
 
 def _run_shards(
-    runtime: Runtime, runner: Runner, planned: Planned, shards: Sequence[int], *, verify: bool, allow_mass_delete: bool
-) -> None:
+    runtime: Runtime,
+    runner: "RunnerFactory",
+    planned: Planned,
+    shards: Sequence[int],
+    *,
+    verify: bool,
+    allow_mass_delete: bool,
+) -> Runner:
     collection = planned.plan.collection
     runtime.plans[collection] = planned.plan
+    running: Runner | None = None
     try:
         waiting = list(shards)
         for attempt in range(ATTEMPTS):
-            lost = _run_each(runtime, runner, collection, waiting)
+            with Ahead(runtime, runtime.plans[collection], waiting):
+                # Making it imports for a second; files are parsed meanwhile.
+                running = running or runner()
+                lost = _run_each(runtime, running, collection, waiting)
             if not lost:
-                return
+                return running
             if attempt + 1 < ATTEMPTS:
                 _persistently(runtime, partial(_wait_for_writers, runtime, collection, lost))
                 runtime.plans[collection] = _persistently(
