@@ -149,9 +149,9 @@ def _otherwise_sharded(connection: Connection, lease: ShardLease) -> int:
     return sum(int(row[0]) for row in rows)
 
 
-def record_file(connection: Connection, collection: str, outcome: FileOutcome) -> None:
-    """Write what became of one file."""
-    connection.execute(
+def record_files(connection: Connection, collection: str, outcomes: Sequence[FileOutcome]) -> None:
+    """Write what became of files."""
+    connection.cursor().executemany(
         """
         INSERT INTO source_file
             (doc_id, collection, bucket, path, uri, size, changed_ns, content_hash, state, reason, parser_fp)
@@ -161,19 +161,22 @@ def record_file(connection: Connection, collection: str, outcome: FileOutcome) -
             content_hash = EXCLUDED.content_hash, state = EXCLUDED.state, reason = EXCLUDED.reason,
             parser_fp = EXCLUDED.parser_fp
         """,
-        (
-            outcome.doc_id,
-            collection,
-            bucket_of(outcome.doc_id),
-            outcome.path,
-            outcome.uri,
-            outcome.size,
-            outcome.changed_ns,
-            outcome.content_hash,
-            "parsed" if outcome.reason is None else "quarantined",
-            outcome.reason,
-            outcome.parser_fp,
-        ),
+        [
+            (
+                outcome.doc_id,
+                collection,
+                bucket_of(outcome.doc_id),
+                outcome.path,
+                outcome.uri,
+                outcome.size,
+                outcome.changed_ns,
+                outcome.content_hash,
+                "parsed" if outcome.reason is None else "quarantined",
+                outcome.reason,
+                outcome.parser_fp,
+            )
+            for outcome in outcomes
+        ],
     )
 
 

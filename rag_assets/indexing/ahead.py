@@ -85,7 +85,10 @@ class Ahead:
     def _embed(self) -> None:
         for shard in self._shards:
             self._do(
-                "embeddings", shard, partial(embeddings.materialize, self._runtime, self._plan.collection, shard), "chunks"
+                "embeddings",
+                shard,
+                partial(embeddings.materialize, self._runtime, self._plan.collection, shard),
+                "chunks",
             )
 
     def _do(self, stage: str, shard: int, work: Callable[[], StageResult], after: str | None = None) -> None:

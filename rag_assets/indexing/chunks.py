@@ -20,6 +20,8 @@ from rag_assets.runtime import Recipe, Runtime
 
 BATCH = 32
 """Documents cut between two commits."""
+READ_BYTES = 4_000_000
+"""Compressed bytes of parsed text that are read at once; a larger document is read alone."""
 
 _STALE = """
     SELECT d.doc_id FROM document d
@@ -33,6 +35,7 @@ _GONE = """
     WHERE c.collection = %(collection)s AND c.bucket %% %(shards)s = %(shard)s
       AND NOT EXISTS (SELECT 1 FROM document d WHERE d.doc_id = c.doc_id)
 """
+_SIZES = "SELECT doc_id, pg_column_size(elements) FROM document WHERE doc_id = ANY(%s)"
 _OF_SHARD = sql.SQL(
     "FROM chunk c JOIN chunked k USING (chunker_fp, doc_id) JOIN source_file s USING (doc_id)"
     " WHERE k.chunker_fp = %(chunker)s AND k.collection = %(collection)s AND k.bucket %% %(shards)s = %(shard)s"
@@ -71,8 +74,7 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         failpoint("chunks.cut")
         with runtime.database.transaction() as connection:
             lease = ledger.spend_lease(connection, lease)
-            for doc_id, document_hash, chunks in batch:
-                _replace(connection, collection, chunker_fp, doc_id, document_hash, chunks, counts)
+            _replace(connection, collection, chunker_fp, batch, counts)
             failpoint("chunks.written")
         done += len(batch)
         runtime.progress("chunk", done, len(stale))
@@ -84,50 +86,82 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
 
 
 def _cut(runtime: Runtime, recipe: Recipe, doc_ids: Sequence[str]) -> Iterator[tuple[str, str, list[Chunk]]]:
-    """(document, its version, its chunks): computed outside any transaction, for a large document takes long."""
-    for doc_id in doc_ids:
-        with runtime.database.transaction(snapshot=True) as connection:
-            found = read_document(connection, doc_id)
-        if found is None:
-            continue  # dropped meanwhile: the lease will say so
-        document, document_hash = found
+    """What each document is cut into: computed outside any transaction, for a large document takes long."""
+    for doc_id, document, document_hash in _documents(runtime, doc_ids):
         yield doc_id, document_hash, identify(doc_id, chunk_document(document, recipe.chunking, recipe.embedder))
+
+
+def _documents(runtime: Runtime, doc_ids: Sequence[str]) -> Iterator[tuple[str, ParsedDocument, str]]:
+    """(id, document, its version), several a statement, as many as need little memory; none for what was dropped meanwhile:
+    the lease will say so.
+    """
+    with runtime.database.transaction(snapshot=True) as connection:
+        sizes = dict(connection.execute(_SIZES, (list(doc_ids),)).fetchall())
+    batch: list[str] = []
+    size = 0
+    for doc_id in doc_ids:
+        if batch and (len(batch) == BATCH or size + sizes.get(doc_id, 0) > READ_BYTES):
+            yield from _read(runtime, batch)
+            batch, size = [], 0
+        batch.append(doc_id)
+        size += sizes.get(doc_id, 0)
+    if batch:
+        yield from _read(runtime, batch)
+
+
+def _read(runtime: Runtime, doc_ids: Sequence[str]) -> list[tuple[str, ParsedDocument, str]]:
+    with runtime.database.transaction(snapshot=True) as connection:
+        return read_documents(connection, doc_ids)
+
+
+def read_documents(connection: Connection, doc_ids: Sequence[str]) -> list[tuple[str, ParsedDocument, str]]:
+    """(id, parsed document, its hash) of those documents that there are, in no particular order."""
+    rows = connection.execute(
+        "SELECT doc_id, title, elements, metadata, document_hash FROM document WHERE doc_id = ANY(%s)", (list(doc_ids),)
+    ).fetchall()
+    found = []
+    for doc_id, title, elements, metadata, document_hash in rows:
+        parts = tuple(Element(kind, text, tuple(headings), page) for kind, text, headings, page in elements)
+        found.append((doc_id, ParsedDocument(title, parts, metadata), document_hash))
+    return found
 
 
 def read_document(connection: Connection, doc_id: str) -> tuple[ParsedDocument, str] | None:
     """A parsed document and its hash, as stored; None when there is none of that id."""
-    row: Any = connection.execute(
-        "SELECT title, elements, metadata, document_hash FROM document WHERE doc_id = %s", (doc_id,)
-    ).fetchone()
-    if row is None:
-        return None
-    elements = tuple(Element(kind, text, tuple(headings), page) for kind, text, headings, page in row[1])
-    return ParsedDocument(row[0], elements, row[2]), row[3]
+    found = read_documents(connection, [doc_id])
+    return found[0][1:] if found else None
 
 
 def _replace(
     connection: Connection,
     collection: str,
     chunker_fp: str,
-    doc_id: str,
-    document_hash: str,
-    chunks: Sequence[Chunk],
+    cut: Sequence[tuple[str, str, Sequence[Chunk]]],
     counts: dict[str, int],
 ) -> None:
+    doc_ids = [doc_id for doc_id, _, _ in cut]
     rows = connection.execute(
-        "SELECT chunk_id FROM chunk WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id)
+        "SELECT chunk_id FROM chunk WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, doc_ids)
     ).fetchall()
-    before, after = {row[0] for row in rows}, {chunk.chunk_id for chunk in chunks}
+    before, after = {row[0] for row in rows}, {chunk.chunk_id for _, _, chunks in cut for chunk in chunks}
     counts["added"] += len(after - before)
     counts["removed"] += len(before - after)
     counts["unchanged"] += len(before & after)
-    connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = %s", (chunker_fp, doc_id))
+    connection.execute("DELETE FROM chunked WHERE chunker_fp = %s AND doc_id = ANY(%s)", (chunker_fp, doc_ids))
     connection.execute(
         "INSERT INTO chunked (chunker_fp, doc_id, collection, bucket, document_hash, chunks)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
-        (chunker_fp, doc_id, collection, bucket_of(doc_id), document_hash, len(chunks)),
+        " SELECT %s, doc_id, %s, bucket, document_hash, chunks"
+        " FROM unnest(%s::text[], %s::int[], %s::text[], %s::int[]) AS cut (doc_id, bucket, document_hash, chunks)",
+        (
+            chunker_fp,
+            collection,
+            doc_ids,
+            [bucket_of(doc_id) for doc_id in doc_ids],
+            [document_hash for _, document_hash, _ in cut],
+            [len(chunks) for _, _, chunks in cut],
+        ),
     )
-    copy_chunks(connection, chunker_fp, chunks)
+    copy_chunks(connection, chunker_fp, [chunk for _, _, chunks in cut for chunk in chunks])
 
 
 def copy_chunks(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> None:

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,12 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
             lease = ledger.spend_lease(connection, lease)
             # The plan may be older than the lease, which therefore fences off no earlier `forget`.
             forgotten = ledger.forgotten(connection, collection)
-            for change, content, outcome in batch:
-                if content is not None and not {change.doc_id, change.previous_doc_id} & forgotten.keys():
-                    counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
-                    counts["bytes"] += content.size
-                    _write(connection, runtime, collection, change, content, outcome, counts)
+            wanted = [
+                (change, content, outcome)
+                for change, content, outcome in batch
+                if content is not None and not {change.doc_id, change.previous_doc_id} & forgotten.keys()
+            ]
+            _write(connection, runtime, collection, wanted, counts)
             failpoint("raw_documents.written")
         done += len(batch)
         runtime.progress("parse", done, len(work))
@@ -115,62 +115,81 @@ def _write(
     connection: Connection,
     runtime: Runtime,
     collection: str,
-    change: Change,
-    content: FileContent,
-    outcome: ParsedDocument | UnparsableDocument | None,
+    read: Sequence[tuple[Change, FileContent, ParsedDocument | UnparsableDocument | None]],
     counts: dict[str, int],
 ) -> None:
-    ledger_row = FileOutcome(
-        doc_id=change.doc_id,
-        path=change.path,
-        uri=change.uri,
-        size=content.size,
-        changed_ns=content.changed_ns,
-        content_hash=content.content_hash,
-        parser_fp=runtime.parser_fp,
-    )
-    if isinstance(outcome, ParsedDocument):
-        ledger.record_file(connection, collection, ledger_row)
-        only_metadata = _write_document(connection, collection, ledger_row, outcome)
-        counts["metadata_only"] += only_metadata
-        counts["parsed"] += 1
-    else:
-        ledger.record_file(
-            connection, collection, replace(ledger_row, reason=str(outcome), parser_fp=runtime.attempt_fp)
+    """Note what became of each file, and the documents that were parsed of them."""
+    files: list[FileOutcome] = []
+    documents: list[tuple[FileOutcome, ParsedDocument]] = []
+    for change, content, outcome in read:
+        parsed = isinstance(outcome, ParsedDocument)
+        file = FileOutcome(
+            doc_id=change.doc_id,
+            path=change.path,
+            uri=change.uri,
+            size=content.size,
+            changed_ns=content.changed_ns,
+            content_hash=content.content_hash,
+            parser_fp=runtime.parser_fp if parsed else runtime.attempt_fp,
+            reason=None if parsed else str(outcome),
         )
-        connection.execute("DELETE FROM document WHERE doc_id = %s", (change.doc_id,))
-        counts["quarantined"] += 1
+        files.append(file)
+        if isinstance(outcome, ParsedDocument):
+            documents.append((file, outcome))
+        counts["changed" if change.kind is Kind.CHANGED else "added"] += 1
+        counts["bytes"] += content.size
+    ledger.record_files(connection, collection, files)
+    unparsed = [file.doc_id for file in files if file.reason is not None]
+    if unparsed:
+        connection.execute("DELETE FROM document WHERE doc_id = ANY(%s)", (unparsed,))
+    counts["metadata_only"] += _write_documents(connection, collection, documents)
+    counts["parsed"] += len(documents)
+    counts["quarantined"] += len(unparsed)
 
 
-def _write_document(connection: Connection, collection: str, file: FileOutcome, parsed: ParsedDocument) -> bool:
-    """Upsert one parsed document; returns True when only its metadata differs from what was there."""
-    body_hash, document_hash = document_hashes(parsed, file.uri)
-    before = connection.execute("SELECT body_hash, document_hash FROM document WHERE doc_id = %s", (file.doc_id,))
-    row = before.fetchone()
-    connection.execute(
-        """
-        INSERT INTO document (doc_id, collection, bucket, content_hash, parser_fp, title, elements, metadata,
-                              body_hash, document_hash)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-        ON CONFLICT (doc_id) DO UPDATE SET
-            content_hash = EXCLUDED.content_hash, parser_fp = EXCLUDED.parser_fp, title = EXCLUDED.title,
-            elements = EXCLUDED.elements, metadata = EXCLUDED.metadata, body_hash = EXCLUDED.body_hash,
-            document_hash = EXCLUDED.document_hash
-        """,
-        (
-            file.doc_id,
-            collection,
-            bucket_of(file.doc_id),
-            file.content_hash,
-            file.parser_fp,
-            parsed.title,
-            Jsonb(_elements(parsed)),
-            Jsonb(dict(parsed.metadata)),
-            body_hash,
-            document_hash,
-        ),
-    )
-    return row is not None and row[0] == body_hash and row[1] != document_hash
+_UPSERT = """
+    INSERT INTO document (doc_id, collection, bucket, content_hash, parser_fp, title, elements, metadata,
+                          body_hash, document_hash)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (doc_id) DO UPDATE SET
+        content_hash = EXCLUDED.content_hash, parser_fp = EXCLUDED.parser_fp, title = EXCLUDED.title,
+        elements = EXCLUDED.elements, metadata = EXCLUDED.metadata, body_hash = EXCLUDED.body_hash,
+        document_hash = EXCLUDED.document_hash
+"""
+
+
+def _write_documents(
+    connection: Connection, collection: str, documents: Sequence[tuple[FileOutcome, ParsedDocument]]
+) -> int:
+    """Upsert parsed documents; returns of how many only the metadata differs from what was there."""
+    ids = [file.doc_id for file, _ in documents]
+    before = {
+        row[0]: (row[1], row[2])
+        for row in connection.execute(
+            "SELECT doc_id, body_hash, document_hash FROM document WHERE doc_id = ANY(%s)", (ids,)
+        ).fetchall()
+    }
+    rows, only_metadata = [], 0
+    for file, parsed in documents:
+        body_hash, document_hash = document_hashes(parsed, file.uri)
+        had = before.get(file.doc_id)
+        only_metadata += had is not None and had[0] == body_hash and had[1] != document_hash
+        rows.append(
+            (
+                file.doc_id,
+                collection,
+                bucket_of(file.doc_id),
+                file.content_hash,
+                file.parser_fp,
+                parsed.title,
+                Jsonb(_elements(parsed)),
+                Jsonb(dict(parsed.metadata)),
+                body_hash,
+                document_hash,
+            )
+        )
+    connection.cursor().executemany(_UPSERT, rows)
+    return only_metadata
 
 
 def document_hashes(parsed: ParsedDocument, uri: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ def lease(database: Database, shard: int = 0) -> ShardLease:
 def write(database: Database, held: ShardLease, *names: str) -> None:
     with database.transaction() as connection:
         for name in names:
-            ledger.record_file(connection, "c", outcome(name))
+            ledger.record_files(connection, "c", [outcome(name)])
         ledger.spend_lease(connection, held)
 
 
@@ -98,7 +98,7 @@ def test_a_recorded_file_comes_back_as_it_was(database: Database) -> None:
     doc_id = document_id("c", raw)
     with database.transaction() as connection:
         ledger.ensure_collection(connection, "c")
-        ledger.record_file(connection, "c", FileOutcome(doc_id, raw, "\\xff/a.md", 3, 7, None, "parser", "is empty"))
+        ledger.record_files(connection, "c", [FileOutcome(doc_id, raw, "\\xff/a.md", 3, 7, None, "parser", "is empty")])
         (state,) = ledger.read_have(connection, "c", "chunker", None).files.values()
     assert (state.doc_id, state.path, state.uri, state.size, state.changed_ns) == (doc_id, raw, "\\xff/a.md", 3, 7)
     assert (state.content_hash, state.quarantined, state.parser_fp, state.pending) == (None, True, "parser", False)
@@ -107,10 +107,10 @@ def test_a_recorded_file_comes_back_as_it_was(database: Database) -> None:
 def test_a_healed_file_loses_its_reason_and_a_forgotten_one_is_gone(database: Database) -> None:
     with database.transaction() as connection:
         ledger.ensure_collection(connection, "c")
-        ledger.record_file(connection, "c", outcome("a.md", reason="is empty"))
-        ledger.record_file(connection, "c", outcome("b.md", reason="is broken"))
+        ledger.record_files(connection, "c", [outcome("a.md", reason="is empty")])
+        ledger.record_files(connection, "c", [outcome("b.md", reason="is broken")])
         assert ledger.quarantined(connection, "c") == [("a.md", "is empty"), ("b.md", "is broken")]
-        ledger.record_file(connection, "c", outcome("a.md"))
+        ledger.record_files(connection, "c", [outcome("a.md")])
         assert ledger.quarantined(connection, "c") == [("b.md", "is broken")]
         ledger.forget_files(connection, [document_id("c", b"b.md")])
         assert ledger.quarantined(connection, "c") == []
@@ -122,7 +122,7 @@ def test_quarantined_files_are_listed_by_shard(database: Database) -> None:
     with database.transaction() as connection:
         ledger.ensure_collection(connection, "c")
         for name in names:
-            ledger.record_file(connection, "c", outcome(name, reason="is empty"))
+            ledger.record_files(connection, "c", [outcome(name, reason="is empty")])
         for shard in range(SHARDS):
             expected = sorted(name for name in names if shard_of(document_id("c", name.encode()), SHARDS) == shard)
             assert [uri for uri, _ in ledger.quarantined(connection, "c", (SHARDS, shard))] == expected
@@ -131,7 +131,7 @@ def test_quarantined_files_are_listed_by_shard(database: Database) -> None:
 def test_new_stats_of_a_touched_file_are_noted(database: Database) -> None:
     with database.transaction() as connection:
         ledger.ensure_collection(connection, "c")
-        ledger.record_file(connection, "c", outcome("a.md"))
+        ledger.record_files(connection, "c", [outcome("a.md")])
         ledger.refresh_stats(connection, [(document_id("c", b"a.md"), SourceFile(b"a.md", "a.md", 5, 99))])
         (state,) = ledger.read_have(connection, "c", "chunker", None).files.values()
     assert (state.size, state.changed_ns) == (5, 99)
@@ -158,7 +158,7 @@ def test_another_collection_is_never_read_or_replaced(database: Database) -> Non
             ledger.record_problems(connection, collection, [SkippedFile(b"x", "x", "y")])
         ledger.record_problems(connection, "d", [])
         assert ledger.problems(connection, "c") == [("x", "y")]
-        ledger.record_file(connection, "c", outcome("a.md"))
+        ledger.record_files(connection, "c", [outcome("a.md")])
         assert ledger.read_have(connection, "d", "chunker", None).files == {}
 
 
@@ -166,7 +166,7 @@ def document(database: Database, name: str, version: str) -> str:
     file = outcome(name)
     with database.transaction() as connection:
         ledger.ensure_collection(connection, "c")
-        ledger.record_file(connection, "c", file)
+        ledger.record_files(connection, "c", [file])
         connection.execute(
             "INSERT INTO document VALUES (%s, 'c', %s, 'hash', 'parser', 't', '[]', '{}', 'body', %s)"
             " ON CONFLICT (doc_id) DO UPDATE SET document_hash = EXCLUDED.document_hash",
