@@ -19,6 +19,7 @@ from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, open_database
 from rag_assets.documents.parsing import ParserPool, attempt_fingerprint, parser_fingerprint
 from rag_assets.embedding import build_embedder
+from rag_assets.embedding.query_cache import QueryCache
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
 from rag_assets.models import Embedder, Progress, silent
@@ -81,6 +82,11 @@ class Runtime:
     def parsers(self) -> ParserPool:
         """Warm parsing processes."""
         return ParserPool(self.settings.parsing)
+
+    @cached_property
+    def query_cache(self) -> QueryCache:
+        """Vectors of the questions asked last in this process."""
+        return QueryCache(self.settings.serving.query_cache)
 
     @cached_property
     def parser_fp(self) -> str:

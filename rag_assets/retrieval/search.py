@@ -82,7 +82,7 @@ def search(
         began = time.perf_counter()
         vector = None
         if settings.mode != "lexical":
-            vector = runtime.embedder_of(asked).embed_queries([question])[0]
+            vector = _embedded(runtime, asked, question, cached=generation is None)
         embedding += time.perf_counter() - began
         passages = _in_one_snapshot(
             runtime, asked, Asked(question, vector, filters, exact), wide, settings, follow=generation is None
@@ -106,6 +106,16 @@ def search(
         "search": (time.perf_counter() - started) * 1000,
     }
     return SearchResult(hits, passages.generation, milliseconds, reranked, passages.found.plan)
+
+
+def _embedded(runtime: Runtime, asked: Generation, question: str, *, cached: bool) -> npt.NDArray[np.float32]:
+    """The question's vector; what is measured, and names its generation for that, pays the model every time."""
+    embedder = runtime.embedder_of(asked)
+
+    def embed(text: str) -> npt.NDArray[np.float32]:
+        return np.asarray(embedder.embed_queries([text])[0])
+
+    return runtime.query_cache.get(embedder.fingerprint, question, embed) if cached else embed(question)
 
 
 def check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition], settings: RetrievalSettings) -> None:

@@ -256,7 +256,10 @@ class GateSettings(Section):
 
 
 class ServingSettings(Section):
-    """What ``rag-assets up`` serves beside the Dagster UI."""
+    """How questions are answered, and what ``rag-assets up`` serves beside the Dagster UI."""
+
+    query_cache: int = Field(1000, ge=0, le=1_000_000)
+    """Questions whose vectors a process remembers (about 2 kB each), so that a repeated one is not embedded again."""
 
     port: int = Field(3030, ge=0, le=65535)
     """Port of the reports, on this machine only; 0: any that is free."""

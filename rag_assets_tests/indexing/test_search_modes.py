@@ -152,3 +152,13 @@ def test_an_endpoint_reorders_the_hits_and_one_that_drips_leaves_them_and_says_s
     assert not late.reranked
     assert [hit.chunk_id for hit in late.hits] == [hit.chunk_id for hit in plain.hits]
     assert all(hit.scores["rerank"] is None for hit in late.hits)
+
+
+def test_a_repeated_question_is_not_embedded_again_but_a_measured_one_is(filled: WarmRuntime) -> None:
+    asked = "document 3 topic 21"
+    first = search(filled, asked, collection="default")
+    again = search(filled, asked, collection="default")
+    assert [hit.chunk_id for hit in again.hits] == [hit.chunk_id for hit in first.hits]
+    assert (filled.query_cache.hits, filled.query_cache.misses) == (1, 1)
+    search(filled, asked, generation=first.generation)
+    assert (filled.query_cache.hits, filled.query_cache.misses) == (1, 1)
