@@ -221,6 +221,15 @@ class TokenEmbedder(Protocol):
         ...
 
 
+@runtime_checkable
+class CoverageMeter(Protocol):
+    """What an embedder that knows its own vocabulary can do besides."""
+
+    def coverage(self, text: str) -> float:
+        """Share of the text's words, 0 to 1, that the model can read."""
+        ...
+
+
 class Progress(Protocol):
     """Hears how far a long step has come."""
 

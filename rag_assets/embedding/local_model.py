@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rag_assets.embedding import model_files
+from rag_assets.embedding.coverage import coverage
 from rag_assets.errors import RagAssetsError
 from rag_assets.fingerprint import fingerprint
 from rag_assets.models import Vectors
@@ -85,6 +86,10 @@ class LocalModelEmbedder(ABC):
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the model would read it untruncated, special tokens included."""
         return [len(encoding.ids) for encoding in self._whole_tokenizer.encode_batch_fast(list(texts))]
+
+    def coverage(self, text: str) -> float:
+        """Share of the text's words that the model's vocabulary has in more than single letters; see :mod:`coverage`."""
+        return coverage(self._whole_tokenizer, text)
 
     @cached_property
     def _whole_tokenizer(self) -> "Tokenizer":

@@ -14,6 +14,7 @@ from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN, checked_fields
+from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.rerank import LATE_INTERACTION, blended, build_reranker, passage_text, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
@@ -84,8 +85,9 @@ def search(
         if settings.mode != "lexical":
             vector = _embedded(runtime, asked, question, cached=generation is None)
         embedding += time.perf_counter() - began
+        read = as_read(settings, runtime.embedder_of(asked), question) if vector is not None else settings
         passages = _in_one_snapshot(
-            runtime, asked, Asked(question, vector, filters, exact), wide, settings, follow=generation is None
+            runtime, asked, Asked(question, vector, filters, exact), wide, read, follow=generation is None
         )
         if passages.found is not None:
             break
@@ -95,7 +97,7 @@ def search(
             f"The live index of {asked.collection!r} was replaced {_ATTEMPTS} times meanwhile. Ask again."
         )
     retrieved = time.perf_counter()
-    hits, reranked, seconds = _reranked(runtime, question, passages, wide, settings)
+    hits, reranked, seconds = _reranked(runtime, question, passages, wide, read)
     if settings.diversity:
         hits = _diverse(hits, k, settings)
     milliseconds = {

@@ -1,6 +1,6 @@
 """What each side finds for a question, looked up once, and the rankings any settings would make of it without searching."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rag_assets.database.generations import Generation
@@ -10,8 +10,10 @@ from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.retrieval.candidates import Asked, dense_side, fuse
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.fusion import ranked
+from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.rerank import Reranker, blended, passage_text
 from rag_assets.runtime import Runtime
+from rag_assets.settings import RetrievalSettings
 from rag_assets.stores import lexical, pgvector
 
 CUT_OFF = 10
@@ -35,13 +37,16 @@ class Lists:
     """The document of every chunk above."""
     passages: Mapping[str, str]
     """What a reranker reads of it."""
+    read: Callable[[RetrievalSettings], RetrievalSettings] = lambda settings: settings
+    """Settings as they hold for this question: see :mod:`rag_assets.retrieval.reading`."""
     reranked: dict[str, float] = field(default_factory=dict)
     """A reranker's scores, of the chunks it was shown so far."""
 
 
 def look_up(runtime: Runtime, generation: Generation, question: Question, efs: Iterable[int], depth: int) -> Lists:
     """Search both sides in one snapshot, the dense one once for every value of ef_search."""
-    vector = runtime.embedder_of(generation).embed_queries([question.question])[0]
+    embedder = runtime.embedder_of(generation)
+    vector = embedder.embed_queries([question.question])[0]
     asked = Asked(question.question, vector, filters_of(question.filter))
     with runtime.database.transaction(snapshot=True) as connection:
         dense = {ef: list(dense_side(connection, generation, asked, ef, ef)[0].items()) for ef in efs}
@@ -64,12 +69,21 @@ def look_up(runtime: Runtime, generation: Generation, question: Question, efs: I
     similarities = {chunk: row.dense for chunk, row in rows.items()}
     documents = {chunk: str(row.payload["document"]) for chunk, row in rows.items()}
     passages = {chunk: passage_text(row) for chunk, row in rows.items()}
-    return Lists(question, dense, bm25, similarities, words, documents, passages)
+    return Lists(
+        question,
+        dense,
+        bm25,
+        similarities,
+        words,
+        documents,
+        passages,
+        lambda settings: as_read(settings, embedder, question.question),
+    )
 
 
 def candidates(lists: Lists, variant: Variant) -> dict[str, float]:
     """The candidates of a variant and their scores before reranking: what ``retrieval.candidates.find`` finds."""
-    chosen = variant.retrieval
+    chosen = lists.read(variant.retrieval)
     dense = dict(lists.dense[variant.effective_ef][: variant.depth]) if chosen.mode != "lexical" else {}
     bm25 = dict(lists.bm25[: variant.depth]) if chosen.mode != "dense" else {}
     scores = dense or bm25
@@ -90,7 +104,7 @@ def ranking(lists: Lists, variant: Variant) -> list[str]:
     order = list(before)
     if variant.retrieval.rerank == "none":
         return order
-    return blended(order, before, lists.reranked, variant.retrieval)
+    return blended(order, before, lists.reranked, lists.read(variant.retrieval))
 
 
 def score_passages(reranker: Reranker, lists: Lists, variants: Sequence[Variant]) -> None:
