@@ -1,4 +1,4 @@
-"""The rows of a generation's lexical index in memory: lengths, languages, ids, which are deleted.
+"""The rows of a generation's lexical index in memory: lengths, languages, ids, which are deleted; and posting lists asked for lately.
 
 They are kept per process, and read again only for segments that it has not seen; segments never change.
 """
@@ -23,6 +23,12 @@ _KEPT = 8
 
 Floats = npt.NDArray[np.float32]
 
+Lists = Sequence[tuple[int, bytes]]
+"""The posting lists of one term, with the segments they are of."""
+
+POSTING_BYTES = 64_000_000
+"""Posting lists kept in memory, over all generations: frequent words have long ones, and are asked for again and again."""
+
 
 class Rows:
     """All rows of a generation as of some set of segments."""
@@ -40,6 +46,9 @@ class Rows:
         self.count = int(self.alive.sum())
         self.average = float(self.lengths[self.alive].mean()) if self.count else 0.0
         self._norms: dict[tuple[float, float], Floats] = {}
+        self.postings: OrderedDict[str, Lists] = OrderedDict()
+        """Term -> its posting lists in these segments, which is none for a word that no row has; see :func:`remember`."""
+        self.posting_bytes = 0
 
     @cached_property
     def languages(self) -> Mapping[int, int]:
@@ -83,14 +92,42 @@ class Rows:
         return self._norms[(k1, b)]
 
 
+def remembered(rows: Rows | None, terms: Sequence[str]) -> dict[str, Lists]:
+    """Those of the terms whose posting lists are in memory."""
+    if rows is None:
+        return {}
+    with _lock:
+        found = {term: rows.postings[term] for term in terms if term in rows.postings}
+        for term in found:
+            rows.postings.move_to_end(term)
+    return found
+
+
+def remember(rows: Rows, found: Mapping[str, Lists]) -> None:
+    """Keep posting lists; those of these rows that were asked for longest ago make room."""
+    with _lock:
+        room = POSTING_BYTES // max(1, len(_memory))
+        for term, lists in found.items():
+            if term not in rows.postings:
+                rows.postings[term] = lists
+                rows.posting_bytes += _size(lists)
+        while rows.posting_bytes > room:
+            _, dropped = rows.postings.popitem(last=False)
+            rows.posting_bytes -= _size(dropped)
+
+
+def _size(lists: Lists) -> int:
+    """About the bytes an entry takes, its keys included."""
+    return 200 + sum(len(data) for _, data in lists)
+
+
 _memory: "OrderedDict[tuple[int, Any], Rows]" = OrderedDict()
 _lock = threading.Lock()
 
 
-def remembered_languages(generation: Generation) -> Mapping[int, int]:
-    """Rows by language code, as last seen; empty before the first look."""
-    rows = _memory.get((generation.id, generation.created_at))
-    return rows.languages if rows is not None else {}
+def last_rows(generation: Generation) -> Rows | None:
+    """The rows as last seen; None before the first look."""
+    return _memory.get((generation.id, generation.created_at))
 
 
 def rows_of(connection: Connection, generation: Generation, present: list[int]) -> Rows:

@@ -24,7 +24,7 @@ from rag_assets.stores import lexical_codec as codec
 from rag_assets.stores import lexical_segments as segments
 from rag_assets.stores.analysis import analyzer
 from rag_assets.stores.conditions import clause
-from rag_assets.stores.lexical_memory import Floats, Rows, remembered_languages, rows_of
+from rag_assets.stores.lexical_memory import Floats, Lists, Rows, last_rows, remember, remembered, rows_of
 from rag_assets.stores.lexical_segments import Connection
 
 MOST_LOOKED_AT = 2000
@@ -59,7 +59,7 @@ class _Postings:
     """What the database holds of a question's terms: all that scoring needs of it."""
 
     terms: Sequence[str]
-    lists: Mapping[str, Sequence[tuple[int, bytes]]]
+    lists: Mapping[str, Lists]
     """Term -> its posting lists, with their segments."""
     rows: Rows
     """The rows they number."""
@@ -82,7 +82,8 @@ def _read(connection: Connection, generation: Generation, question: str) -> _Pos
             "one that has (nothing is embedded again), or search with mode dense."
         )
     # The languages decide the terms, and may have changed with a write since: then the terms are asked for once more.
-    languages = remembered_languages(generation)
+    last = last_rows(generation)
+    languages = last.languages if last is not None else {}
     terms = analyzer(own).analyze_query(question, languages)
     found, rows = _fetch(connection, generation, terms)
     if rows.languages != languages and (again := analyzer(own).analyze_query(question, rows.languages)) != terms:
@@ -132,17 +133,28 @@ def search(
     return Found(matches, rows.scores_of(scores, also) if also else {})
 
 
-def _fetch(
-    connection: Connection, generation: Generation, terms: Sequence[str]
-) -> tuple[dict[str, list[tuple[int, bytes]]], Rows]:
-    """(term -> its posting lists with their segments, the rows they number)."""
+def _fetch(connection: Connection, generation: Generation, terms: Sequence[str]) -> tuple[dict[str, Lists], Rows]:
+    """(term -> its posting lists with their segments, the rows they number); lists that are in memory are not read again."""
+    last = last_rows(generation)
+    known = remembered(last, terms)
+    missing = sorted(set(terms) - known.keys())
+    found, rows = _read_lists(connection, generation, missing)
+    if known and rows is not last:
+        # There are other segments than those that memory is about.
+        found, rows = _read_lists(connection, generation, sorted(set(terms)))
+        known, missing = {}, sorted(set(terms))
+    remember(rows, {term: found.get(term, ()) for term in missing})
+    return {**known, **found}, rows
+
+
+def _read_lists(connection: Connection, generation: Generation, terms: Sequence[str]) -> tuple[dict[str, Lists], Rows]:
     # One statement sees one state of the database, whatever the isolation level.
     answer = connection.execute(
         sql.SQL(
             "SELECT term, segment, postings FROM {} WHERE term = ANY(%s)"
             " UNION ALL SELECT NULL, id, NULL FROM lexical_segment WHERE generation_id = %s"
         ).format(segments.table(generation)),
-        (sorted(set(terms)), generation.id),
+        (list(terms), generation.id),
         binary=True,
     ).fetchall()
     found: dict[str, list[tuple[int, bytes]]] = {}
@@ -152,12 +164,10 @@ def _fetch(
             present.append(segment)
         else:
             found.setdefault(term, []).append((segment, data))
-    return found, rows_of(connection, generation, sorted(present))
+    return dict(found), rows_of(connection, generation, sorted(present))
 
 
-def _score(
-    rows: Rows, found: Mapping[str, Sequence[tuple[int, bytes]]], terms: Sequence[str], weights: LexicalSettings
-) -> Floats:
+def _score(rows: Rows, found: Mapping[str, Lists], terms: Sequence[str], weights: LexicalSettings) -> Floats:
     """(n,) BM25 of every row; a term the question repeats counts as often."""
     scores = np.zeros(rows.lengths.size, dtype=np.float32)
     norms = rows.norms(weights.k1, weights.b)
