@@ -47,7 +47,7 @@ def measured(
         process = subprocess.Popen(
             [str(part) for part in command], env=dict(environment), cwd=folder, stdout=subprocess.PIPE, stderr=errors
         )
-        with Peak(lambda: _tree_rss(process.pid)) as client, Peak(lambda: _tree_pss(server)) as backend:
+        with Peak(lambda: _tree_rss(process.pid)) as client, Peak(lambda: tree_pss(server)) as backend:
             output, _ = process.communicate()
         seconds = time.perf_counter() - began
     if process.returncode:
@@ -99,7 +99,7 @@ def _tree_rss(pid: int) -> int:
     return total
 
 
-def _tree_pss(root: psutil.Process | None) -> int:
+def tree_pss(root: psutil.Process | None) -> int:
     """Pages that processes share, as PostgreSQL's buffers are, count once; 0 where the system does not say."""
     if root is None:
         return 0

@@ -21,9 +21,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def at_recall(points: Sequence[Mapping[str, Any]], floor: float) -> Mapping[str, Any] | None:
-    """The quickest point (by p95) whose mean recall reaches the floor; None where none does."""
+    """The narrowest search whose mean recall reaches the floor; None where none does."""
     reaching = [point for point in points if point["recall"] >= floor]
-    return min(reaching, key=lambda point: point["p95"], default=None)
+    return min(reaching, key=lambda point: point["ef"], default=None)
 
 
 def point(ef: int, milliseconds: Sequence[float], recalls: Sequence[float]) -> dict[str, float]:
