@@ -106,7 +106,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _judged(what: str, exponent: Exponent, limit: float) -> str:
     state = "met" if exponent.value <= limit else "missed"
     if math.isfinite(exponent.half_width) and abs(exponent.value - limit) < exponent.half_width:
-        state += ", within noise"
+        state += ", but the interval reaches across the target: measure more sizes, or on a quieter machine"
     return f"{what}: n^{exponent.text()}; target n^{limit}: {state}"
 
 
