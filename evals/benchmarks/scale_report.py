@@ -116,13 +116,16 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['cores']} cores, load {result['load']:.1f} at the beginning. Vectors come from a hashing embedder (384 dimensions, clustered), so "
         "that what grows is ours: no model's time is in these figures. Texts are synthetic words by Zipf's law, five chunks a document.",
-        "",
-        "| chunks (documents) | build, s | of it "
-        + " / ".join(STAGES)
-        + ", s | no-op, s | one document, s | dense p50 / p95, ms "
-        "| hybrid p50 / p95, ms | peak memory, MB: sync / PostgreSQL | disk, MB |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
+    if rows:
+        lines += [
+            "",
+            "| chunks (documents) | build, s | of it "
+            + " / ".join(STAGES)
+            + ", s | no-op, s | one document, s | dense p50 / p95, ms "
+            "| hybrid p50 / p95, ms | peak memory, MB: sync / PostgreSQL | disk, MB |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
     for row in rows:
         build, search = row["build"], row["search"]
         stages = " / ".join(f"{build['stages'][stage]:.1f}" for stage in STAGES)

@@ -82,7 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=default if default.is_dir() else None, help="folder of sets, or one set"
     )
-    parser.add_argument("--documents", type=int, default=1200)
+    parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3, help="no-op updates; their median counts")
     parser.add_argument("--only", nargs="*", help="names of peers (default: all)")
