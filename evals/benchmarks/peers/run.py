@@ -48,7 +48,9 @@ HOW = {
     "cocoindex": "walk_dir, RecursiveSplitter (1,024 bytes, 128 overlapping), SentenceTransformerEmbedder (64 texts a batch), a memoised function "
     "per file, declare_vector_index(method=\"hnsw\"), state in LMDB. It has no query interface: searched by SQL through asyncpg.",
 }  # fmt: skip
-BF16 = " The same, but its model has bfloat16 weights: the number format that rag-assets chooses on this processor."
+BF16 = (
+    " Its model has bfloat16 weights: the number format that rag-assets chooses where the processor computes with it."
+)
 
 
 def main() -> None:
@@ -117,7 +119,7 @@ def compare(bench: Bench, original: corpus.Corpus, cache: Path, options: argpars
             continue
         warm([made.python, "-c", "import sentence_transformers"], bench.environment)
         for dtype in options.dtypes:
-            label, how = (name, HOW[name]) if dtype == "float32" else (f"{name} {dtype}", BF16.strip())
+            label, how = (name, HOW[name]) if dtype == "float32" else (f"{name} {dtype}", HOW[name] + BF16)
             model = made.bundled_model()
             if dtype != "float32":
                 model = made.convert(model, dtype, cache / name / dtype)
