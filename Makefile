@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-slow test-faults eval-retrieval bench lint clean
+.PHONY: help install demo dev test test-slow test-faults eval-retrieval bench bench-peers bench-scale lint clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ eval-retrieval: install  ## Measure every retrieval mode, with intervals (DATA=f
 
 bench: install  ## Measure how fast the live index answers: by stage, cold, under load (COLLECTION=sample)
 	@$(BIN)/rag-assets bench --collection $(or $(COLLECTION),sample)
+
+bench-peers: install  ## Measure against LlamaIndex, LangChain, CocoIndex, hnswlib, FAISS, usearch (PEERS="--documents 500 --out FILE")
+	@$(BIN)/python evals/benchmarks/peers/run.py $(if $(DATA),--data $(DATA)) $(PEERS)
+
+bench-scale: install  ## Measure time, memory and disk as the collection grows, as a plot and exponents (SCALE="--sizes 1000 10000")
+	@$(BIN)/python evals/benchmarks/scale.py $(SCALE)
 
 lint: install  ## Style, types and architecture rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

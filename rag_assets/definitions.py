@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from rag_assets.defs.automation import document_changes, schedules
+from rag_assets.defs.capacity_asset import capacity_asset
 from rag_assets.defs.checks import asset_checks
 from rag_assets.defs.index_assets import INDEX_ASSETS, INDEX_JOB, index_assets
 from rag_assets.defs.local import LocalRunner
@@ -53,7 +54,13 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     )
     operations = operation_jobs(_local_runner)
     return dg.Definitions(
-        assets=[source_spec(), *shard_assets(settings), *index_assets(settings), tuning_asset(settings)],
+        assets=[
+            source_spec(),
+            *shard_assets(settings),
+            *index_assets(settings),
+            tuning_asset(settings),
+            capacity_asset(),
+        ],
         asset_checks=asset_checks(settings),
         jobs=[update_shard, publish_index, *operations.values()],
         sensors=[document_changes(settings, update_shard)],

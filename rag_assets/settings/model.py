@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.benchmark import BenchmarkSettings
+from rag_assets.settings.capacity import CapacitySettings
 from rag_assets.settings.sections import (
     AnswerSettings,
     ChunkingSettings,
@@ -69,6 +70,7 @@ class Settings(Section):
     """File of floors and budgets by collection; None: ``evals/thresholds.toml`` beside the settings file, if there is one."""
     serving: ServingSettings = ServingSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
+    capacity: CapacitySettings = CapacitySettings()
     sync: SyncSettings = SyncSettings()
 
     @field_validator("collections")

@@ -208,6 +208,14 @@ def size_bytes(connection: Connection, generation: Generation) -> int:
     return int(row[0] or 0) if row else 0
 
 
+def index_bytes(connection: Connection, generation: Generation) -> int:
+    """Bytes of the HNSW graph; 0 when there is none."""
+    row = connection.execute(
+        "SELECT pg_relation_size(to_regclass(%s))", (f"rag.index_entry_g{generation.id}_hnsw",)
+    ).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
 def sample_vectors(connection: Connection, generation: Generation, limit: int) -> npt.NDArray[np.float32]:
     """Up to ``limit`` stored vectors, always the same ones while rows are (chunk ids are hashes, so their order is random)."""
     rows = connection.execute(

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from rag_assets.definitions import build_definitions
+from rag_assets.defs.capacity_asset import CAPACITY_ASSET
 from rag_assets.defs.index_assets import INDEX_ASSETS, QUALITY, STRUCTURAL
 from rag_assets.defs.partitions import shard_key, shard_partition_key
 from rag_assets.defs.shard_assets import SHARD_ASSETS
@@ -43,7 +44,7 @@ def test_a_wrong_setting_keeps_anything_from_loading(tmp_path: Path, monkeypatch
 
 def test_the_assets_are_those_of_the_design(graph: dg.AssetSelection) -> None:
     names = {item.to_user_string() for item in graph.get_all_asset_keys()}
-    assert names == {"document_source", *SHARD_ASSETS, *INDEX_ASSETS, TUNING_ASSET}
+    assert names == {"document_source", *SHARD_ASSETS, *INDEX_ASSETS, TUNING_ASSET, CAPACITY_ASSET}
     assert {item.to_user_string() for item in graph.executable_asset_keys} == names - {"document_source"}
 
 

@@ -253,3 +253,15 @@ def test_rollback_makes_the_generation_before_answer_again(indexed: Indexed) -> 
     assert "default#1 (retired)" in unknown.json["error"]
     assert command.json("rollback") == {"live": "default#1", "previous": "default#2"}
     assert command.json("status")["collections"][0]["live_generation"] == "default#1"
+
+
+def test_capacity_projects_this_machine(indexed: Indexed) -> None:
+    command = indexed[0]
+    found = command.json("capacity")
+    measured = found["installation"]
+    assert measured["chunks"] > 0
+    assert 0 < measured["disk_used"] <= measured["disk_total"]
+    assert {"vectors", "disk"} <= {resource["name"] for resource in found["resources"]}
+    assert [item["growth"]["name"] for item in found["projections"]] == ["organic", "rapid", "enterprise"]
+    text = command.run("capacity")
+    assert "When limits are reached" in text.out
