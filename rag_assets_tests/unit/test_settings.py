@@ -187,7 +187,7 @@ def test_the_memory_is_written_whole(project: Path) -> None:
         ("[parsing]\nmax_file_mb = 0\n", ["parsing.max_file_mb = 0", "greater than 0"]),
         ("[chunking]\nmax_tokens = 8\n", ["chunking.max_tokens = 8", "greater than or equal to 16"]),
         ('[chunking]\nstrategy = "magic"\n', ["chunking.strategy = 'magic'", "'recursive'"]),
-        ('[embedder]\ndtype = "int4"\n', ["embedder.dtype = 'int4'", "'auto', 'float32' or 'bfloat16'"]),
+        ('[embedder]\ndtype = "int4"\n', ["embedder.dtype = 'int4'", "'auto', 'float32', 'bfloat16' or 'float16'"]),
         ("[index]\nm = 16\nef_construction = 20\n", ["index.ef_construction = 20", "at least 2 * m = 32"]),
         ("[index]\nm = 1000\n", ["index.m = 1000", "less than or equal to 100"]),
         ("[collections.a]\n", ["collections.a.source: is required but not set"]),
