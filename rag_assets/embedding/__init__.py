@@ -7,7 +7,9 @@ from rag_assets.embedding.hardware import Machine, this_machine
 from rag_assets.embedding.model_files import model_folder
 from rag_assets.embedding.openvino import OpenVinoEmbedder
 from rag_assets.embedding.pipeline import UnsupportedPipeline, read_pipeline
+from rag_assets.embedding.proving import References
 from rag_assets.embedding.sentence_transformers import SentenceTransformersEmbedder
+from rag_assets.embedding.served import ServerEmbedder
 from rag_assets.models import Embedder
 from rag_assets.settings import EmbedderSettings
 
@@ -18,14 +20,20 @@ Backend = Literal["openvino", "sentence-transformers"]
 _OPENVINO_PROCESSORS = frozenset({"x86_64", "amd64", "aarch64", "arm64"})
 
 
-def build_embedder(settings: EmbedderSettings) -> Embedder:
+def build_embedder(settings: EmbedderSettings, references: References | None = None) -> Embedder:
     """The embedder the settings name. Cheap: the model itself loads on first use.
+
+    Args:
+        settings: Which one.
+        references: Where the reference vectors of servers are kept.
 
     Raises:
         ConfigurationError: the model can't be found (says where it was looked for and how to get it), or the backend
             named can't run it.
     """
     backend = settings.backend
+    if backend == "litellm":
+        return ServerEmbedder(settings, build_embedder, references)
     if backend == "auto":
         backend = chosen_backend(model_folder(settings.model), this_machine())
     return OpenVinoEmbedder(settings) if backend == "openvino" else SentenceTransformersEmbedder(settings)
