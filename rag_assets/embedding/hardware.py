@@ -24,6 +24,8 @@ class Machine:
     """An NVIDIA driver is loaded or its tools are installed."""
     openvino: bool
     """The package ``openvino`` is installed."""
+    mlx: bool = False
+    """The package ``mlx-embeddings`` is installed."""
 
 
 def this_machine() -> Machine:
@@ -33,6 +35,7 @@ def this_machine() -> Machine:
         processor=platform.machine(),
         nvidia=Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None,
         openvino=importlib.util.find_spec("openvino") is not None,
+        mlx=importlib.util.find_spec("mlx_embeddings") is not None,
     )
 
 

@@ -29,11 +29,14 @@ class LocalModelEmbedder(FolderTokenizer, ABC):
     def __init__(self, settings: EmbedderSettings) -> None:
         super().__init__(settings.model, model_files.model_folder(settings.model))
         self._batch_size = settings.batch_size
-        self._dtype = settings.dtype
-        if self._dtype == "auto":
-            self._dtype = "bfloat16" if model_files.computes_bfloat16() else "float32"
+        self._dtype: str = settings.dtype if settings.dtype != "auto" else self._fastest_dtype()
         resolved = settings.model_copy(update={"backend": self.backend, "dtype": self._dtype})
         self.resolved: dict[str, Any] = resolved.model_dump(mode="json", include=_DECIDING)
+
+    @staticmethod
+    def _fastest_dtype() -> str:
+        """What ``embedder.dtype = "auto"`` means here: the fastest number type that keeps the vectors."""
+        return "bfloat16" if model_files.computes_bfloat16() else "float32"
 
     @property
     @abstractmethod
