@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag_assets.embedding import model_files
+from rag_assets.embedding.hardware import texts_at_once
 from rag_assets.embedding.local_model import LocalModelEmbedder, TextKind
 from rag_assets.embedding.pipeline import UnsupportedPipeline, pool, read_pipeline
 from rag_assets.errors import ConfigurationError, RagAssetsError
@@ -90,9 +91,8 @@ class MlxEmbedder(LocalModelEmbedder):
     @cached_property
     def batch_size(self) -> int:
         """Texts of a forward pass: as many of the longest as a share of the memory holds."""
-        return self._batch_size or texts_at_once(
-            _memory_bytes(), self.max_tokens, model_files.read_json(self._folder / "config.json")
-        )
+        config = model_files.read_json(self._folder / "config.json")
+        return self._batch_size or texts_at_once(int(_memory_bytes() * _SHARE), self.max_tokens, config, most=_MOST)
 
     @property
     def _model(self) -> Any:
@@ -178,18 +178,6 @@ def unsupported(folder: Path) -> str | None:
     if not any(folder.glob("model*.safetensors")):
         return "it has no weights as model.safetensors"
     return None
-
-
-def texts_at_once(memory_bytes: int, max_tokens: int, config: dict[str, Any]) -> int:
-    """Texts of ``max_tokens`` tokens whose states fit into a share of the memory, between 1 and 64.
-
-    A layer holds, in 4-byte numbers, the attention of every pair of tokens for each head, and some ten states of the width of its
-    inner layer for every token.
-    """
-    heads = int(config.get("num_attention_heads") or 12)
-    width = int(config.get("intermediate_size") or 3072)
-    each = 4 * (2 * heads * max_tokens * max_tokens + 10 * width * max_tokens)
-    return max(1, min(_MOST, int(memory_bytes * _SHARE) // each))
 
 
 def _memory_bytes() -> int:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from rag_assets.embedding import build_embedder
-from rag_assets.embedding.mlx import alike, texts_at_once
+from rag_assets.embedding.hardware import texts_at_once
+from rag_assets.embedding.mlx import alike
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings import EmbedderSettings
 from rag_assets_tests.unit.embedding.conftest import PROMPTS
@@ -64,11 +65,11 @@ def test_a_model_it_can_not_run_is_refused(tmp_path: Path, model_type: str, weig
 
 def test_the_batch_is_what_a_share_of_the_memory_holds() -> None:
     config = {"num_attention_heads": 12, "intermediate_size": 1536}
-    sizes = [texts_at_once(int(gigabytes * 1e9), 256, config) for gigabytes in (0.01, 0.5, 1, 4, 64)]
+    sizes = [texts_at_once(int(gigabytes * 1e9), 256, config, most=64) for gigabytes in (0.001, 0.05, 0.1, 0.4, 6)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 1
     assert 1 < sizes[1] < sizes[2] < sizes[-1] == 64
-    assert texts_at_once(10**9, 512, config) < sizes[2]
+    assert texts_at_once(10**8, 512, config, most=64) < sizes[2]
 
 
 def test_texts_of_like_length_go_together() -> None:
