@@ -193,6 +193,15 @@ def test_the_memory_is_written_whole(project: Path) -> None:
         ("[collections.a]\n", ["collections.a.source: is required but not set"]),
         ('[collections."Bad Name"]\nsource = "x"\n', ["collections", "'Bad Name'", "[a-z]"]),
         ('[collections.a]\nsource = "x"\nexclude = "y"\n', ["collections.a.exclude = 'y'", "tuple"]),
+        (
+            '[embedder]\nbackend = "onnx"\n',
+            [
+                "embedder.backend = 'onnx'",
+                "openvino, sentence-transformers, mlx (pip install",
+                "'rag-assets[mlx]'",
+                "litellm",
+            ],
+        ),
         ("[sync]\nshard = 4\n", ["sync.shard: there is no such setting", "shards"]),
         ("[nonsense]\nx = 1\n", ["nonsense: there is no such setting", "chunking", "sync"]),
         (
