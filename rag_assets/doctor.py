@@ -12,7 +12,7 @@ from typing import Literal
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.generation.extractive import OFFLINE_NAME
-from rag_assets.models import Vectors
+from rag_assets.models import ServedEmbedder, Vectors
 from rag_assets.settings import Settings, find_config, load_settings
 
 State = Literal["ok", "warning", "broken"]
@@ -97,6 +97,8 @@ def _model(settings: Settings) -> tuple[State, str]:
     from rag_assets.embedding import build_embedder
 
     embedder = build_embedder(settings.embedder)
+    if isinstance(embedder, ServedEmbedder):
+        embedder.prove()
     return "ok", f"{embedder.name}, reads {embedder.max_tokens} tokens, fingerprint {embedder.fingerprint[:12]}"
 
 

@@ -230,6 +230,39 @@ class CoverageMeter(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a server was asked for since the process began."""
+
+    requests: int = 0
+    """Failed ones included."""
+    tokens: int = 0
+    cost_usd: float | None = 0.0
+    """None: no price is known."""
+
+
+@runtime_checkable
+class ServedEmbedder(Protocol):
+    """An ``Embedder`` whose model runs on a server, where it can change and costs money."""
+
+    @property
+    def spent(self) -> Spent:
+        """What it was asked for, reference texts included."""
+        ...
+
+    def usd_per_token(self) -> float | None:
+        """Its price; None: unknown."""
+        ...
+
+    def prove(self) -> None:
+        """Compare the server with the model's reference vectors, once a process; whatever embeds does it by itself.
+
+        Raises:
+            RagAssetsError: it can't be reached, or gives other vectors: none of them may be stored or searched with.
+        """
+        ...
+
+
 class Progress(Protocol):
     """Hears how far a long step has come."""
 

@@ -17,12 +17,13 @@ from rag_assets.chunking import chunker_fingerprint
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, open_database
+from rag_assets.database.references import StoredReferences
 from rag_assets.documents.parsing import ParserPool, attempt_fingerprint, parser_fingerprint
 from rag_assets.embedding import build_embedder
 from rag_assets.embedding.query_cache import QueryCache
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
-from rag_assets.models import Embedder, Progress, silent
+from rag_assets.models import Embedder, Progress, ServedEmbedder, silent
 from rag_assets.plan import Plan
 from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, LexicalSettings, Settings
 from rag_assets.stores.analysis import analyzer_fingerprint
@@ -59,6 +60,7 @@ class Runtime:
         self._report = report
         self._given_embedder = embedder
         self._embedders: dict[EmbedderSettings, Embedder] = {}
+        self._lost: dict[int, RagAssetsError | None] = {}
 
     def __enter__(self) -> "Runtime":
         return self
@@ -130,7 +132,7 @@ class Runtime:
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
         if settings not in self._embedders:
-            self._embedders[settings] = build_embedder(settings)
+            self._embedders[settings] = build_embedder(settings, StoredReferences(lambda: self.database))
         return self._embedders[settings]
 
     def chunking(self, collection: str) -> ChunkingSettings:
@@ -160,7 +162,22 @@ class Runtime:
             RagAssetsError: its model is not what it was.
         """
         chunking = ChunkingSettings(**generation.config["chunking"])
-        return Recipe(generation.key, chunking, self.embedder_of(generation))
+        embedder = self.embedder_of(generation)
+        if embedder is not self.embedder and isinstance(embedder, ServedEmbedder):
+            self._refuse_lost(embedder)
+        return Recipe(generation.key, chunking, embedder)
+
+    def _refuse_lost(self, embedder: ServedEmbedder) -> None:
+        """A server that could not be proved stays out of this process's work: half a run with it would be no run."""
+        if id(embedder) not in self._lost:
+            try:
+                embedder.prove()
+                self._lost[id(embedder)] = None
+            except RagAssetsError as error:
+                self._lost[id(embedder)] = error
+        lost = self._lost[id(embedder)]
+        if lost is not None:
+            raise lost
 
     def recipes(self, collection: str) -> list[Recipe]:
         """What a shard's run keeps up to date: the index the configuration asks for, then the live one if it differs.
@@ -174,6 +191,16 @@ class Runtime:
             return [wanted, self.recipe_of(live)]
         except RagAssetsError:
             return [wanted]
+
+    def prove(self, collection: str) -> None:
+        """Have each server that embeds for a collection compared with its model's reference vectors, once a process.
+
+        Raises:
+            RagAssetsError: it can't be reached, or has another model.
+        """
+        for recipe in self.recipes(collection):
+            if isinstance(recipe.embedder, ServedEmbedder):
+                recipe.embedder.prove()
 
     def config(self, collection: str) -> dict[str, Any]:
         """The settings behind :meth:`key`, as stored with a generation."""

@@ -112,11 +112,11 @@ def load(database: Database, generation: Generation, texts: dict[str, str], vect
         with database.transaction() as connection:
             statement = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(pgvector.table(generation))
             with connection.cursor().copy(statement) as copy:
-                copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec"])
+                copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec", "text"])
                 for number, (chunk_id, text) in enumerate(part, start=start):
                     shown = Jsonb(payload(number, int(drawn[number])))
-                    vector = HalfVector(vectors[number])
-                    copy.write_row((generation.id, chunk_id, str(number // 20), chunk_id, text, shown, vector))
+                    vector, model = HalfVector(vectors[number]), generation.key.embedder_fp
+                    copy.write_row((generation.id, chunk_id, str(number // 20), chunk_id, text, shown, vector, model))
             lexical.apply(connection, generation, [chunk_id for chunk_id, _ in part], [])
     with database.transaction() as connection:
         lexical.optimise(connection, generation)

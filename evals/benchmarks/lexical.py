@@ -87,10 +87,11 @@ def load(database: Database, generation: Generation, texts: Mapping[str, str], v
         with database.transaction() as connection:
             statement = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(pgvector.table(generation))
             with connection.cursor().copy(statement) as copy:
-                copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec"])
+                copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec", "text"])
                 for number, (chunk_id, text) in enumerate(part, start=start):
                     payload = psycopg.types.json.Jsonb({"document": chunk_id})
-                    copy.write_row((generation.id, chunk_id, chunk_id, chunk_id, text, payload, vectors[number]))
+                    row = (generation.id, chunk_id, chunk_id, chunk_id, text, payload, vectors[number])
+                    copy.write_row((*row, generation.key.embedder_fp))
             began = time.perf_counter()
             lexical.apply(connection, generation, [chunk_id for chunk_id, _ in part], [])
             seconds += time.perf_counter() - began

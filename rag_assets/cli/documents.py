@@ -48,7 +48,9 @@ def plan(source: Path | None, collection: str | None, as_json: bool, verify: boo
             f"{found.embeddings['computed']:,} texts to embed ({found.tokens:,} tokens), "
             f"{found.embeddings['reused']:,} vectors reused{accuracy}"
         )
-        click.echo(f"  ≈ {found.estimated_seconds:,.0f} s, {found.estimated_cost_usd:.2f} USD")
+        cost = found.estimated_cost_usd
+        money = "cost unknown (embedder.usd_per_million_tokens is not set)" if cost is None else f"{cost:.2f} USD"
+        click.echo(f"  ≈ {found.estimated_seconds:,.0f} s, {money}")
         if found.changes:
             listed = [(change["kind"], change["document"], change["reason"]) for change in found.changes[:_SHOWN]]
             rows("", ("", "document", "reason"), listed)

@@ -5,8 +5,10 @@ import math
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of cgroup v2: "quota period" in microseconds, or "max period"."""
@@ -24,6 +26,8 @@ class Machine:
     """An NVIDIA driver is loaded or its tools are installed."""
     openvino: bool
     """The package ``openvino`` is installed."""
+    mlx: bool = False
+    """The package ``mlx-embeddings`` is installed."""
 
 
 def this_machine() -> Machine:
@@ -33,6 +37,7 @@ def this_machine() -> Machine:
         processor=platform.machine(),
         nvidia=Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None,
         openvino=importlib.util.find_spec("openvino") is not None,
+        mlx=importlib.util.find_spec("mlx_embeddings") is not None,
     )
 
 
@@ -45,3 +50,15 @@ def usable_cores(quota_file: Path = _CPU_QUOTA) -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):
         return cores
+
+
+def texts_at_once(memory_bytes: int, max_tokens: int, config: Mapping[str, Any], *, most: int) -> int:
+    """Texts of ``max_tokens`` tokens whose states fit into so much memory, between 1 and ``most``.
+
+    A layer holds, in 4-byte numbers, the attention of every pair of tokens for each head, and some ten states of the width of its
+    inner layer for every token. ``config`` is the model's config.json.
+    """
+    heads = int(config.get("num_attention_heads") or 12)
+    width = int(config.get("intermediate_size") or 3072)
+    each = 4 * (2 * heads * max_tokens * max_tokens + 10 * width * max_tokens)
+    return max(1, min(most, memory_bytes // each))

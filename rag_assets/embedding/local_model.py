@@ -2,45 +2,41 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from rag_assets.embedding import model_files
-from rag_assets.embedding.coverage import coverage
+from rag_assets.embedding.tokenizing import FolderTokenizer
 from rag_assets.errors import RagAssetsError
-from rag_assets.fingerprint import fingerprint
 from rag_assets.models import Vectors
 from rag_assets.settings import EmbedderSettings
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 TextKind = Literal["query", "document"]
 
+_DECIDING = {"backend", "model", "batch_size", "dtype"}
+"""The settings of a local model; the others are of servers."""
 _SMALLEST_NORM = 1e-6
 """Below it a vector has no direction worth normalising."""
 
 
-class LocalModelEmbedder(ABC):
-    """The part of an ``Embedder`` that doesn't depend on how the vectors are computed.
-
-    Chunk borders depend on it alone, so changing the backend cuts no document again. Construction reads no weights.
-    """
+class LocalModelEmbedder(FolderTokenizer, ABC):
+    """The part of an ``Embedder`` that doesn't depend on how the vectors are computed. Construction reads no weights."""
 
     backend: str
     """What ``embedder.backend`` calls this backend."""
 
     def __init__(self, settings: EmbedderSettings) -> None:
-        self.name = settings.model
-        self._folder = model_files.model_folder(settings.model)
+        super().__init__(settings.model, model_files.model_folder(settings.model))
         self._batch_size = settings.batch_size
-        self._dtype = settings.dtype
-        if self._dtype == "auto":
-            self._dtype = "bfloat16" if model_files.computes_bfloat16() else "float32"
+        self._dtype: str = settings.dtype if settings.dtype != "auto" else self._fastest_dtype()
         resolved = settings.model_copy(update={"backend": self.backend, "dtype": self._dtype})
-        self.resolved: dict[str, Any] = resolved.model_dump(mode="json")
+        self.resolved: dict[str, Any] = resolved.model_dump(mode="json", include=_DECIDING)
+
+    @staticmethod
+    def _fastest_dtype() -> str:
+        """What ``embedder.dtype = "auto"`` means here: the fastest number type that keeps the vectors."""
+        return "bfloat16" if model_files.computes_bfloat16() else "float32"
 
     @property
     @abstractmethod
@@ -64,54 +60,6 @@ class LocalModelEmbedder(ABC):
     @abstractmethod
     def _encode_tokens(self, texts: Sequence[str], kind: TextKind) -> list[Vectors]:
         """The last hidden state of every token, special tokens included, of shape (tokens, dimension), per text in order."""
-
-    @cached_property
-    def max_tokens(self) -> int:
-        """Tokens the model reads before it truncates, special tokens included.
-
-        As sentence-transformers decides it: its own setting, else the tokenizer's; never more than there are positions.
-        """
-        own = model_files.read_json(self._folder / "sentence_bert_config.json").get("max_seq_length")
-        own = own or model_files.read_json(self._folder / "tokenizer_config.json").get("model_max_length")
-        positions = model_files.read_json(self._folder / "config.json").get("max_position_embeddings")
-        limits = [int(limit) for limit in (own, positions) if limit]
-        return min(limits) if limits else 512
-
-    @cached_property
-    def tokenizer_fingerprint(self) -> str:
-        """Hash of the tokenizer: chunk borders depend on it, so the chunker's fingerprint contains it."""
-        path = self._folder / "tokenizer.json"
-        return fingerprint(path.read_text(encoding="utf-8") if path.is_file() else self.name)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as the model would read it untruncated, special tokens included."""
-        return [len(encoding.ids) for encoding in self._whole_tokenizer.encode_batch_fast(list(texts))]
-
-    def coverage(self, text: str) -> float:
-        """Share of the text's words that the model's vocabulary has in more than single letters; see :mod:`coverage`."""
-        return coverage(self._whole_tokenizer, text)
-
-    @cached_property
-    def _whole_tokenizer(self) -> "Tokenizer":
-        return self._read_tokenizer()
-
-    def _read_tokenizer(self) -> "Tokenizer":
-        """The model's tokenizer, truncating and padding nothing.
-
-        Raises:
-            RagAssetsError: the folder has no tokenizer.json.
-        """
-        from tokenizers import Tokenizer
-
-        path = self._folder / "tokenizer.json"
-        if not path.is_file():
-            raise RagAssetsError(
-                f"{path} is missing: the model {self.name!r} has no fast tokenizer. Use another model."
-            )
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
 
     def warm(self) -> None:
         """Load the model, unless this process has loaded it."""

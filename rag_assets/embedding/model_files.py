@@ -50,6 +50,20 @@ def model_folder(model: str) -> Path:
     return _from_hub(model)
 
 
+def local_folder(model: str) -> Path | None:
+    """The folder of a model that is on this machine already, by its name, its name on the hub, or its path; else None."""
+    bundled = model.removeprefix("sentence-transformers/")
+    if bundled in BUNDLED or Path(model).expanduser().is_dir():
+        return model_folder(bundled if bundled in BUNDLED else model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        return None
+
+
 def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -68,6 +68,8 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         lease = ledger.take_lease(connection, collection, shards, shard)
         stale = [row[0] for row in connection.execute(_STALE, parameters).fetchall()]
         gone = [row[0] for row in connection.execute(_GONE, parameters).fetchall()]
+    if stale:
+        runtime.prove(collection)
     counts = {"added": 0, "removed": 0, "unchanged": 0, "documents": len(stale)}
     done, cut = 0, _cut(runtime, recipe, stale)
     while batch := list(islice(cut, BATCH)):

@@ -5,6 +5,7 @@ runs that embed the same text write the same row.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rag_assets.embedding import quantised
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.indexing.results import StageResult, combined
-from rag_assets.models import Embedder, TokenEmbedder
+from rag_assets.models import Embedder, ServedEmbedder, Spent, TokenEmbedder
 from rag_assets.runtime import Recipe, Runtime
 from rag_assets.stores import token_vectors
 
@@ -70,11 +71,25 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         "chunker": recipe.key.chunker_fp,
         "embedder": recipe.key.embedder_fp,
     }
+    before = embedder.spent if isinstance(embedder, ServedEmbedder) else None
     missing, tokens = _embed_missing(runtime, parameters, embedder)
     if runtime.settings.index.token_vectors and embedder.fingerprint == runtime.embedder.fingerprint:
         _keep_token_vectors(runtime, parameters, embedder)
     with runtime.database.transaction(snapshot=True) as connection:
-        return _result(connection, collection, shard, parameters, missing, tokens, time.perf_counter() - started)
+        result = _result(connection, collection, shard, parameters, missing, tokens, time.perf_counter() - started)
+    if before is None or not isinstance(embedder, ServedEmbedder):
+        return result
+    return replace(result, facts={**result.facts, **_bill(before, embedder.spent)})
+
+
+def _bill(before: Spent, after: Spent) -> dict[str, Any]:
+    """What a server was asked for meanwhile; without a cost where no price is known."""
+    known = before.cost_usd is not None and after.cost_usd is not None
+    return {
+        "server_requests": after.requests - before.requests,
+        "server_tokens": after.tokens - before.tokens,
+        "cost_usd": round((after.cost_usd or 0) - (before.cost_usd or 0), 6) if known else None,
+    }
 
 
 def embed_lost(runtime: Runtime, collection: str, recipe: Recipe) -> int:

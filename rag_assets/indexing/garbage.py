@@ -74,6 +74,10 @@ def _drop_chunks(connection: Connection, collection: str, wanted: str) -> int:
 
 
 def _drop_models(connection: Connection, wanted: str) -> int:
+    connection.execute(
+        "DELETE FROM embedder_reference WHERE embedder_fp <> %s AND embedder_fp NOT IN (SELECT embedder_fp FROM generation)",
+        (wanted,),
+    )
     return connection.execute(
         "DELETE FROM embedding WHERE embedder_fp <> %s AND embedder_fp NOT IN (SELECT embedder_fp FROM generation)",
         (wanted,),

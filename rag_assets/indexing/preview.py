@@ -18,7 +18,7 @@ from rag_assets.errors import UnparsableDocument
 from rag_assets.indexing.chunks import read_document
 from rag_assets.indexing.planning import Planned
 from rag_assets.indexing.raw_documents import document_hashes
-from rag_assets.models import ParsedDocument
+from rag_assets.models import ParsedDocument, ServedEmbedder
 from rag_assets.plan import Change, Kind
 from rag_assets.runtime import Runtime
 
@@ -38,7 +38,8 @@ class Preview:
     reasons: Sequence[str]
     tokens: int
     estimated_seconds: float
-    estimated_cost_usd: float
+    estimated_cost_usd: float | None
+    """What a server will charge for the texts that are embedded; None: its price is not known. A local model costs nothing."""
     exact: bool
     """False when the counts were scaled up from a sample."""
     changes: Sequence[Mapping[str, str]]
@@ -102,11 +103,30 @@ def preview(runtime: Runtime, planned: Planned) -> Preview:
         reasons=reasons(runtime, planned),
         tokens=tokens,
         estimated_seconds=round(tokens / speed + 0.02 * len(cut), 1),
-        estimated_cost_usd=0.0,
+        estimated_cost_usd=_cost(runtime, plan.collection, missing, followed, scale),
         exact=step == 1,
         changes=[{"document": c.uri, "kind": c.kind.value, "reason": c.reason} for c in plan.changes],
         withheld=[change.uri for change in plan.withheld],
     )  # fmt: skip
+
+
+def _cost(
+    runtime: Runtime,
+    collection: str,
+    missing: Mapping[str, int],
+    followed: Mapping[str, Mapping[str, int]],
+    scale: float,
+) -> float | None:
+    """Money for the texts of each model: ``followed`` is by its fingerprint."""
+    total = 0.0
+    for recipe in runtime.recipes(collection):
+        texts = missing if recipe.embedder is runtime.embedder else followed.get(recipe.key.embedder_fp, {})
+        if texts and isinstance(recipe.embedder, ServedEmbedder):
+            price = recipe.embedder.usd_per_token()
+            if price is None:
+                return None
+            total += sum(texts.values()) * scale * price
+    return round(total, 6)
 
 
 def _unchanged(planned: Planned) -> int:

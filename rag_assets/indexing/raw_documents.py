@@ -35,12 +35,15 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
 
     Raises:
         Superseded: another run wrote the shard meanwhile; what was not written yet is dropped.
+        RagAssetsError: the server that would embed what is new can't, or has another model; nothing was written.
     """
     started = time.perf_counter()
     collection, shards = plan.collection, runtime.settings.sync.shards
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
     work = [change for change in plan.of_shard(shard) if change.kind in READS]
+    if work:
+        runtime.prove(collection)
     counts = dict.fromkeys(("added", "changed", "removed", "parsed", "quarantined", "metadata_only", "bytes"), 0)
     done, parsed = 0, _parse(runtime, collection, work)
     while batch := list(islice(parsed, BATCH)):

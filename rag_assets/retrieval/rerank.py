@@ -18,7 +18,7 @@ import numpy as np
 
 from rag_assets.embedding.quantised import mean_best
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.generation import load_litellm
+from rag_assets.litellm_client import load_litellm
 from rag_assets.models import Embedder, TokenEmbedder
 from rag_assets.retrieval.fusion import convex_combination, ranked
 from rag_assets.settings import RetrievalSettings

@@ -9,13 +9,13 @@ collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL serv
 
 from rag_assets.settings.benchmark import LATENCY_CLASSES, BenchmarkSettings, LatencyLimits
 from rag_assets.settings.capacity import CapacitySettings
+from rag_assets.settings.embedder import EmbedderSettings
 from rag_assets.settings.loading import find_config, load_settings
 from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, NAME_PATTERN, CollectionSettings, Settings
 from rag_assets.settings.sections import (
     LATENCY_STAGES,
     AnswerSettings,
     ChunkingSettings,
-    EmbedderSettings,
     EvaluationSettings,
     GateSettings,
     IndexSettings,

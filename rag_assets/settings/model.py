@@ -8,10 +8,10 @@ from pydantic import Field, field_validator
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.benchmark import BenchmarkSettings
 from rag_assets.settings.capacity import CapacitySettings
+from rag_assets.settings.embedder import EmbedderSettings
 from rag_assets.settings.sections import (
     AnswerSettings,
     ChunkingSettings,
-    EmbedderSettings,
     EvaluationSettings,
     GateSettings,
     IndexSettings,

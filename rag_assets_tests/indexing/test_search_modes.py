@@ -85,7 +85,7 @@ def test_what_one_side_finds_is_fused_with_its_true_score_of_the_other(filled: W
 def test_a_row_made_by_hand_is_found_and_stops_no_search(filled: WarmRuntime) -> None:
     query(
         filled,
-        "INSERT INTO index_entry SELECT generation_id, 'stray', doc_id, text_hash, text, payload, embedding"
+        "INSERT INTO index_entry SELECT generation_id, 'stray', doc_id, text_hash, text, payload, embedding, embedder_fp"
         " FROM index_entry WHERE payload ->> 'document' = 'rare.md'",
     )
     hits = search(filled, "The zyxwomat hums", k=5, retrieval=mode("hybrid")).hits

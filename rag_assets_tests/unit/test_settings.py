@@ -187,12 +187,21 @@ def test_the_memory_is_written_whole(project: Path) -> None:
         ("[parsing]\nmax_file_mb = 0\n", ["parsing.max_file_mb = 0", "greater than 0"]),
         ("[chunking]\nmax_tokens = 8\n", ["chunking.max_tokens = 8", "greater than or equal to 16"]),
         ('[chunking]\nstrategy = "magic"\n', ["chunking.strategy = 'magic'", "'recursive'"]),
-        ('[embedder]\ndtype = "int4"\n', ["embedder.dtype = 'int4'", "'auto', 'float32' or 'bfloat16'"]),
+        ('[embedder]\ndtype = "int4"\n', ["embedder.dtype = 'int4'", "'auto', 'float32', 'bfloat16' or 'float16'"]),
         ("[index]\nm = 16\nef_construction = 20\n", ["index.ef_construction = 20", "at least 2 * m = 32"]),
         ("[index]\nm = 1000\n", ["index.m = 1000", "less than or equal to 100"]),
         ("[collections.a]\n", ["collections.a.source: is required but not set"]),
         ('[collections."Bad Name"]\nsource = "x"\n', ["collections", "'Bad Name'", "[a-z]"]),
         ('[collections.a]\nsource = "x"\nexclude = "y"\n', ["collections.a.exclude = 'y'", "tuple"]),
+        (
+            '[embedder]\nbackend = "onnx"\n',
+            [
+                "embedder.backend = 'onnx'",
+                "openvino, sentence-transformers, mlx (pip install",
+                "'rag-assets[mlx]'",
+                "litellm",
+            ],
+        ),
         ("[sync]\nshard = 4\n", ["sync.shard: there is no such setting", "shards"]),
         ("[nonsense]\nx = 1\n", ["nonsense: there is no such setting", "chunking", "sync"]),
         (

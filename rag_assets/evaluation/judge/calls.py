@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from time import monotonic, time
+from time import monotonic
 from typing import Any, Protocol
 
 from rag_assets.database.judgements import StoredReply
 from rag_assets.errors import RagAssetsError
 from rag_assets.fingerprint import fingerprint
+from rag_assets.litellm_client import retry_after
 from rag_assets.settings import JudgeSettings
 
 LONGEST_WAIT = 120.0
@@ -268,19 +268,4 @@ def _failure(error: Exception) -> _Failure:
         return _Failure("no chat completion in the reply")
     if status in _FINAL:
         return _FINAL[status]
-    return _Failure(f"HTTP {status}", wait=_retry_after(getattr(error, "litellm_response_headers", None)))
-
-
-def _retry_after(headers: Mapping[str, str] | None) -> float | None:
-    """Seconds to wait by Retry-After, given as such or as a date (RFC 9110, section 10.2.3)."""
-    value = (headers or {}).get("retry-after")
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time()
-        except ValueError:
-            return None
-    return max(0.0, seconds)
+    return _Failure(f"HTTP {status}", wait=retry_after(getattr(error, "litellm_response_headers", None)))

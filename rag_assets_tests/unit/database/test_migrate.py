@@ -80,3 +80,35 @@ def test_data_survives_another_start(postgres_url: str) -> None:
         connection.execute("INSERT INTO rag.collection (name) VALUES ('kept')")
         migrate(connection)
         assert connection.execute("SELECT name FROM rag.collection").fetchall() == [("kept",)]
+
+
+def test_a_generation_of_an_earlier_release_keeps_its_rows_and_takes_none_of_another_model(empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA rag")
+        connection.execute("SET search_path = rag, public")
+        connection.execute("CREATE TABLE migration (number int PRIMARY KEY, name text NOT NULL)")
+        for number, name, statements in migrations():
+            if number < 12:
+                connection.execute(statements.encode())
+                connection.execute("INSERT INTO migration VALUES (%s, %s)", (number, name))
+        connection.execute("INSERT INTO collection (name) VALUES ('c')")
+        connection.execute(
+            "INSERT INTO generation (collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state)"
+            " VALUES ('c', 1, 'k', 'mine', 'i', '{}', 2, 'live')"
+        )
+        connection.execute("CREATE TABLE index_entry_g1 (LIKE index_entry INCLUDING ALL)")
+        connection.execute("ALTER TABLE index_entry_g1 ADD CHECK (generation_id = 1)")
+        connection.execute("ALTER TABLE index_entry ATTACH PARTITION index_entry_g1 FOR VALUES IN (1)")
+        connection.execute("INSERT INTO index_entry_g1 VALUES (1, 'old', 'd', 't', 'x', '{}', '[1,0]')")
+        assert migrate(connection)
+        assert connection.execute("SELECT chunk_id, embedder_fp FROM index_entry").fetchall() == [("old", None)]
+        insert = "INSERT INTO index_entry_g1 VALUES (1, %s, 'd', 't', 'x', '{}', '[0,1]', %s)"
+        connection.execute(insert, ("new", "mine"))
+        for stranger in ("other", None):
+            with pytest.raises(psycopg.errors.CheckViolation, match="index_entry_embedder"):
+                connection.execute(insert, ("stranger", stranger))
+        # As the store rewrites the payload of a row that is there.
+        connection.execute(
+            "UPDATE index_entry_g1 SET payload = '{\"a\": 1}', embedder_fp = 'mine' WHERE chunk_id = 'old'"
+        )
+        assert connection.execute("SELECT count(*) FROM index_entry WHERE embedder_fp = 'mine'").fetchone() == (2,)

@@ -44,6 +44,13 @@ class TestAuto:
     def test_it_is_sentence_transformers_on_other_machines(self, change: dict[str, Any]) -> None:
         assert chosen_backend(model_folder(BUNDLED), replace(SERVER, **change)) == "sentence-transformers"
 
+    def test_it_is_mlx_on_apple_silicon_where_that_can_run_the_model(self, folder: Path) -> None:
+        mac = replace(SERVER, system="Darwin", processor="arm64", mlx=True)
+        assert chosen_backend(model_folder(BUNDLED), mac) == "mlx"
+        assert chosen_backend(model_folder(BUNDLED), replace(mac, processor="x86_64")) == "sentence-transformers"
+        assert chosen_backend(model_folder(BUNDLED), replace(SERVER, mlx=True)) == "openvino"
+        assert chosen_backend(folder, mac) == "sentence-transformers"  # it has no weights
+
     def test_it_is_sentence_transformers_for_an_unknown_architecture(self, folder: Path) -> None:
         edit(folder / "config.json", model_type="qwen3")
 

@@ -39,7 +39,9 @@ def insert(
     """Rows by name, without their posting lists; returns their ids."""
     vector = np.full(DIMENSION, 0.5, np.float32)
     connection.cursor().executemany(
-        sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s, %s, %s::halfvec)").format(pgvector.table(generation)),
+        sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s, %s, %s::halfvec, 'embedder')").format(
+            pgvector.table(generation)
+        ),
         [
             (generation.id, id_of(name), f"doc {name}", id_of(text), text, Jsonb(dict(payload or {})), vector)
             for name, text in texts.items()

@@ -86,13 +86,22 @@ def fill(database: Database, generation: Generation, vectors: npt.NDArray[np.flo
     """Many rows without the stages before; ``payload(number)`` is a row's metadata."""
     with database.transaction() as connection:
         name = f"index_entry_g{generation.id}"
-        columns = "generation_id, chunk_id, doc_id, text_hash, text, payload, embedding"
+        columns = "generation_id, chunk_id, doc_id, text_hash, text, payload, embedding, embedder_fp"
         with connection.cursor().copy(f"COPY {name} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec"])
+            copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec", "text"])
             for number, vector in enumerate(vectors):
                 text = f"{number:06d}"
                 copy.write_row(
-                    (generation.id, text, text, text, text, Jsonb(payload(number)), HalfVector(vector.tolist()))
+                    (
+                        generation.id,
+                        text,
+                        text,
+                        text,
+                        text,
+                        Jsonb(payload(number)),
+                        HalfVector(vector.tolist()),
+                        EMBEDDER,
+                    )
                 )
 
 

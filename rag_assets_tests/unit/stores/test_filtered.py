@@ -114,7 +114,7 @@ def test_every_way_and_mode_finds_the_rows_that_pass_and_no_other(
 def insert(connection: pgvector.Connection, generation: Generation, rows: Mapping[str, Mapping[str, Any]]) -> None:
     vector = np.full(lexical_rows.DIMENSION, 0.5, np.float32)
     connection.cursor().executemany(
-        sql.SQL("INSERT INTO {} VALUES (%s, %s, 'd', 't', 'a fish', %s, %s::halfvec)").format(
+        sql.SQL("INSERT INTO {} VALUES (%s, %s, 'd', 't', 'a fish', %s, %s::halfvec, 'embedder')").format(
             pgvector.table(generation)
         ),
         [(generation.id, chunk_id, Jsonb(dict(row)), vector) for chunk_id, row in rows.items()],

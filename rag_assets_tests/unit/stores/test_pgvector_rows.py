@@ -1,5 +1,7 @@
 """What applying documents writes into a generation's table, and what the table refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import psycopg
 import pytest
@@ -7,6 +9,7 @@ from pgvector import HalfVector
 
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
+from rag_assets.fingerprint import text_hash
 from rag_assets.stores.pgvector import Applied
 from rag_assets_tests.unit.stores.tables import (
     apply,
@@ -110,7 +113,7 @@ def test_the_table_refuses_a_vector_of_another_dimension_or_without_a_value(
 ) -> None:
     with pytest.raises(error), database.transaction() as connection:
         connection.execute(
-            f"INSERT INTO index_entry_g{generation.id} VALUES (%s, 'c', 'd', 't', 'text', '{{}}', %s::halfvec)",
+            f"INSERT INTO index_entry_g{generation.id} VALUES (%s, 'c', 'd', 't', 'text', '{{}}', %s::halfvec, 'embedder')",
             (generation.id, vector),
         )
 
@@ -124,6 +127,42 @@ def test_the_cache_of_vectors_refuses_one_that_is_not_of_unit_length(database: D
 def test_a_row_of_another_generation_does_not_fit_into_the_table(database: Database, generation: Generation) -> None:
     with pytest.raises(psycopg.errors.CheckViolation), database.transaction() as connection:
         connection.execute(
-            f"INSERT INTO index_entry_g{generation.id} VALUES (%s, 'c', 'd', 't', 'x', '{{}}', %s::halfvec)",
+            f"INSERT INTO index_entry_g{generation.id} VALUES (%s, 'c', 'd', 't', 'x', '{{}}', %s::halfvec, 'embedder')",
             (generation.id + 1, HalfVector(unit(1))),
         )
+
+
+@pytest.mark.parametrize("embedder", ["another model", None])
+def test_a_vector_of_another_model_does_not_fit_into_the_table(
+    database: Database, generation: Generation, embedder: str | None
+) -> None:
+    doc_id = put(database, "a.md", ["one"])
+    with (
+        pytest.raises(psycopg.errors.CheckViolation, match="index_entry_embedder"),
+        database.transaction() as connection,
+    ):
+        connection.execute(
+            f"INSERT INTO index_entry_g{generation.id} VALUES (%s, 'c', 'd', 't', 'x', '{{}}', %s::halfvec, %s)",
+            (generation.id, HalfVector(unit(1)), embedder),
+        )
+    # Nor through the parent, nor by moving a row that is there.
+    apply(database, generation, doc_id)
+    with (
+        pytest.raises(psycopg.errors.CheckViolation, match="index_entry_embedder"),
+        database.transaction() as connection,
+    ):
+        connection.execute("UPDATE index_entry SET embedder_fp = %s", (embedder,))
+    assert rows(database, generation).keys() == {"one"}
+
+
+def test_the_store_itself_can_only_write_vectors_of_the_generations_model(
+    database: Database, generation: Generation
+) -> None:
+    """As if its query had taken the vectors of a wrong fingerprint."""
+    doc_id = put(database, "a.md", ["one"])
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO embedding VALUES ('other', %s, %s)", (text_hash("one"), unit(5)))
+    other = replace(generation, key=replace(generation.key, embedder_fp="other"))
+    with pytest.raises(psycopg.errors.CheckViolation, match="index_entry_embedder"):
+        apply(database, other, doc_id)
+    assert rows(database, generation) == {}
