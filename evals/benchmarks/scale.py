@@ -245,11 +245,12 @@ def copy_rows(database: Database, generation: Any, numbers: range, embedder: Has
     vectors = embedder.vectors([number * 2_654_435_761 for number in numbers])
     statement = psycopg.sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(pgvector.table(generation))
     with database.transaction() as connection, connection.cursor().copy(statement) as copy:
-        copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec"])
+        copy.set_types(["int8", "text", "text", "text", "text", "jsonb", "halfvec", "text"])
         for number, vector in zip(numbers, vectors, strict=True):
             name = f"{number:016x}"
             payload = Jsonb({"document": f"{number // CHUNKS_A_DOCUMENT}.md"})
-            copy.write_row((generation.id, name, name, name, "stored only", payload, HalfVector(vector)))
+            row = (generation.id, name, name, name, "stored only", payload, HalfVector(vector))
+            copy.write_row((*row, generation.key.embedder_fp))
 
 
 def _say(text: str) -> None:

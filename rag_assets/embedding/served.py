@@ -110,6 +110,10 @@ class ServerEmbedder:
         """Tokens of each text as the model would read it untruncated, special tokens included."""
         return self._tokenizer.count_tokens(texts)
 
+    def coverage(self, text: str) -> float:
+        """Share of the text's words that the model's vocabulary has in more than single letters."""
+        return self._tokenizer.coverage(text)
+
     def warm(self) -> None:
         """Import LiteLLM and prove the server."""
         self.prove()

@@ -105,6 +105,10 @@ class TiktokenTokenizer:
         """Tokens of each text; there are no special ones."""
         return [len(tokens) for tokens in self._encoding.encode_ordinary_batch(list(texts))]
 
+    def coverage(self, text: str) -> float:
+        """1: an encoding of bytes reads every script."""
+        return 1.0
+
     def cut(self, text: str, limit: int) -> str:
         """The longest beginning of a text that is no more than ``limit`` tokens."""
         tokens = self._encoding.encode_ordinary(text)
