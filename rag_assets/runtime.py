@@ -17,6 +17,7 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, open_database
 from rag_assets.documents.parsing import ParserPool, attempt_fingerprint, parser_fingerprint
+from rag_assets.documents.sources import DocumentSource, open_source
 from rag_assets.embedding import build_embedder
 from rag_assets.errors import RagAssetsError
 from rag_assets.indexing.results import StageResult
@@ -55,6 +56,7 @@ class Runtime:
         self._report = report
         self._given_embedder = embedder
         self._embedders: dict[EmbedderSettings, Embedder] = {}
+        self._sources: dict[str, DocumentSource] = {}
 
     def __enter__(self) -> "Runtime":
         return self
@@ -78,6 +80,19 @@ class Runtime:
     def parsers(self) -> ParserPool:
         """Warm parsing processes."""
         return ParserPool(self.settings.parsing)
+
+    def source(self, collection: str) -> DocumentSource:
+        """Where a collection's documents are.
+
+        Raises:
+            ConfigurationError: there is no such collection, or an optional package for its source is missing.
+        """
+        if collection not in self._sources:
+            settings = self.settings
+            self._sources[collection] = open_source(
+                settings.collection(collection), settings.sources, settings.home / "repositories"
+            )
+        return self._sources[collection]
 
     @cached_property
     def parser_fp(self) -> str:

@@ -30,7 +30,7 @@ filter_option = click.option(
 @click.option("--rerank", metavar="NAME", help="none, late-interaction, cross-encoder:NAME or litellm:NAME.")
 @click.option("--diverse", is_flag=True, help="No near-duplicates, few passages of one document.")
 def search(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     question: str,
@@ -95,7 +95,9 @@ def search(
 @common
 @click.argument("question")
 @filter_option
-def ask(source: Path | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]) -> None:
+def ask(
+    source: Path | str | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]
+) -> None:
     """Answer QUESTION from the documents, with citations."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.generation.asking import Asker
@@ -189,7 +191,7 @@ def golden_questions(runtime: Any, collection: str, file: Path | None) -> Path:
 )
 @click.option("--compare", "compared", metavar="chunking=…", help=COMPARE_HELP)
 def evaluate(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     questions: Path | None,

@@ -3,7 +3,7 @@
 Precedence, highest first: command-line flags (passed as ``overrides``), environment variables, ``rag_assets.toml``,
 the defaults below. Every mistake is reported with the field, the value and what is allowed.
 
-Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), ``RAG_SOURCE`` (a folder to index as the
+Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), ``RAG_SOURCE`` (a folder or URL to index as the
 collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL server to use instead of the embedded one).
 """
 
@@ -23,8 +23,11 @@ from rag_assets.settings.sections import (
     LexicalSettings,
     ParsingSettings,
     RetrievalSettings,
+    SourceOptions,
+    SourcesSettings,
     SyncSettings,
 )
+from rag_assets.settings.source_urls import Source
 
 __all__ = [
     "CONFIG_FILE",
@@ -47,6 +50,9 @@ __all__ = [
     "ParsingSettings",
     "RetrievalSettings",
     "Settings",
+    "Source",
+    "SourceOptions",
+    "SourcesSettings",
     "SyncSettings",
     "find_config",
     "load_settings",
