@@ -144,6 +144,8 @@ class Hit:
     """Its rank by each of those scores alone, counted from 1."""
     duplicates: tuple[str, ...] = ()
     """Documents (uris) of worse ranked passages that say next to nothing else, and were left out for it."""
+    collection: str = ""
+    """The collection it was found in."""
 
 
 class TokenCounter(Protocol):

@@ -68,11 +68,29 @@ class _Source(click.ParamType[Path | str]):
         return value if is_url(value) else Path(value)
 
 
+_one_collection = click.option(
+    "--collection", help="Collection to work on (default: `default`, else the first configured)."
+)
+_several_collections = (
+    click.option("--collection", "collections", multiple=True, help="Collection to search; repeat it for several."),
+    click.option("--all", "everywhere", is_flag=True, help="Search every collection that has a live index."),
+)
+
+
 def common(function: _F) -> _F:
     """Options every command takes: which documents, which collection, JSON or not."""
-    options = [
+    return _with_options(function, _one_collection)
+
+
+def common_of_several(function: _F) -> _F:
+    """The same for a command that takes several collections: ``collections``, ``everywhere``."""
+    return _with_options(function, *_several_collections)
+
+
+def _with_options(function: _F, *about_collections: Callable[[Any], Any]) -> _F:
+    options: list[Callable[[Any], Any]] = [
         click.option("--source", type=_Source(), help="Folder or URL of documents (or set RAG_SOURCE)."),
-        click.option("--collection", help="Collection to work on (default: `default`, else the first configured)."),
+        *about_collections,
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)

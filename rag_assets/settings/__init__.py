@@ -23,11 +23,10 @@ from rag_assets.settings.sections import (
     LexicalSettings,
     ParsingSettings,
     RetrievalSettings,
-    SourceOptions,
-    SourcesSettings,
     SyncSettings,
 )
 from rag_assets.settings.source_urls import Source
+from rag_assets.settings.sources import SourceOptions, SourcesSettings
 
 __all__ = [
     "CONFIG_FILE",

@@ -20,11 +20,10 @@ from rag_assets.settings.sections import (
     RetrievalSettings,
     Section,
     ServingSettings,
-    SourceOptions,
-    SourcesSettings,
     SyncSettings,
 )
 from rag_assets.settings.source_urls import OBJECT_STORES, Source, checked_source
+from rag_assets.settings.sources import SourceOptions, SourcesSettings
 
 CONFIG_FILE = "rag_assets.toml"
 DEFAULT_COLLECTION = "default"

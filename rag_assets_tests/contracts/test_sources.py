@@ -85,7 +85,7 @@ class Objects:
 
     def _at(self, url: str) -> DocumentSource:
         return Spooled(
-            ObjectSource(url, build_store(url, SourceOptions(endpoint_url=self._bucket.server.url), SETTINGS))
+            ObjectSource(url, build_store(url, SourceOptions(endpoint_url=self._bucket.server.url), SETTINGS), 20)
         )
 
 
@@ -107,7 +107,7 @@ class InMemory:
         return name.encode()
 
     def open(self) -> DocumentSource:
-        return ObjectSource("gs://bucket", self._store)
+        return ObjectSource("gs://bucket", self._store, 20)
 
     def nowhere(self) -> DocumentSource:
         pytest.skip("a store in memory is always there")

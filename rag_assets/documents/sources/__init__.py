@@ -34,7 +34,9 @@ def open_source(collection: CollectionSettings, settings: SourcesSettings, cache
     if urlsplit(source).scheme in OBJECT_STORES:
         from rag_assets.documents.sources.objects import ObjectSource, build_store
 
-        return Spooled(ObjectSource(source, build_store(source, collection.options, settings)))
+        return Spooled(
+            ObjectSource(source, build_store(source, collection.options, settings), settings.timeout_seconds)
+        )
     from rag_assets.documents.sources.git import GitSource
 
     return GitSource(source, settings, cache)

@@ -14,8 +14,8 @@ from rag_assets.errors import RagAssetsError
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
-_METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
-"""Public by its number, but a cloud's own service."""
+_NOT_PUBLIC = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
+"""Public by their numbers (by those that Python knows), but clouds' own services."""
 
 
 class AddressRefused(RagAssetsError):
@@ -59,11 +59,15 @@ def is_public(text: str) -> bool:
         address: _Address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    return all(
-        inner.is_global and not (inner.is_multicast or inner.is_reserved or inner.is_unspecified)
-        and inner not in _METADATA and not getattr(inner, "is_site_local", False)
-        for inner in _unwrapped(address)
-    )  # fmt: skip
+    return all(_is_public(inner) for inner in _unwrapped(address))
+
+
+def _is_public(address: _Address) -> bool:
+    if address.is_multicast or address.is_reserved or address.is_unspecified or not address.is_global:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        return not address.is_site_local
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 def _unwrapped(address: _Address) -> list[_Address]:

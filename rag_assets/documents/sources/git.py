@@ -166,6 +166,7 @@ class GitSource:
         """Options that make git connect to the very address that was checked, and follow no redirect from there."""
         if not self._remote.startswith(("http://", "https://")):
             return []
+        seconds = f"{self._settings.timeout_seconds:.0f}"
         try:
             address = public_address(self._host, self._port, self._settings.allow_hosts)
         except AddressRefused as error:
@@ -174,7 +175,9 @@ class GitSource:
             raise SourceUnavailable(f"The source {self._url}: its host can't be resolved: {error.strerror}.") from None
         bracketed = f"[{address}]" if ":" in address else address
         resolve = f"http.curloptResolve={self._host}:{self._port}:{bracketed}"
-        return ["-c", "http.followRedirects=false", "-c", resolve]
+        # A server that falls silent is given up like any other; only one that goes on sending may take longer.
+        stalled = ["-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={seconds}"]
+        return [*stalled, "-c", "http.followRedirects=false", "-c", resolve]
 
     def _command(self) -> list[str]:
         return ["git", "--git-dir", str(self._folder)]
@@ -203,7 +206,8 @@ class GitSource:
         if done.returncode:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())[:400]
             raise SourceUnavailable(
-                f"The source {self._url} can't be fetched: {said} Nothing was changed; check address and ref."
+                f"The source {self._url} can't be fetched (within sources.timeout_seconds = "
+                f"{self._settings.timeout_seconds:g}): {said} Nothing was changed; check address and ref."
             )
         return done.stdout
 

@@ -7,6 +7,7 @@ adapter, whose walk leaves out folders it could not list, and whose reads ask fo
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -98,8 +99,10 @@ class ObjectSource:
 
     parallel = 8
 
-    def __init__(self, url: str, store: "ObjectStore") -> None:
+    def __init__(self, url: str, store: "ObjectStore", seconds: float) -> None:
+        """``seconds`` is the time limit the store was built with, for messages."""
         self._url = url
+        self._seconds = seconds
         self._store = store
         prefix = urlsplit(url).path.strip("/")
         self._prefix = prefix + "/" if prefix else ""
@@ -205,7 +208,8 @@ class ObjectSource:
         if "NoSuchBucket" in text or "ContainerNotFound" in text or isinstance(error, FileNotFoundError):
             raise ConfigurationError(f"The source {self._url} does not exist: {reason}. Correct `source`.") from None
         raise SourceUnavailable(
-            f"The source {self._url} can't be listed: {reason}. Nothing was changed; check the address and the network."
+            f"The source {self._url} can't be listed (within sources.timeout_seconds = {self._seconds:g}): {reason}. Nothing "
+            "was changed; check the address and the network."
         ) from None
 
 
@@ -222,4 +226,6 @@ def _short(error: BaseException) -> str:
     text = str(error).split("\n\nDebug source")[0]
     code = text.partition("<Code>")[2].partition("</Code>")[0]
     line = " ".join(text.partition("<?xml")[0].partition("<Error>")[0].split()).rstrip(".: ")
+    line = re.sub(r", after \d+ retries, max_retries: \d+, retry_timeout: \S+", "", line)
+    line = re.sub(r"Generic \w+ error: (Error performing list request: )?", "", line)
     return f"{line[:400]}{f' ({code})' if code else ''}"
