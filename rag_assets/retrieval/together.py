@@ -5,6 +5,10 @@ first of one that has the answer. Nor can fused scores, which are normalised ove
 one question vector can, and BM25 nearly (its word statistics are each collection's own). So the scores of both sides are
 fused anew over the candidates of all collections, as one index of all of them would. Where collections were embedded with
 different models, or are searched in different modes, ranks are all there is: reciprocal rank fusion.
+
+Measured on the sample corpus, whose four folders (120, 92, 1 and 1 documents) became a collection each: nDCG@10 of 210 golden
+questions in mode hybrid 0.972 by scores and 0.492 by ranks, against 0.965 of one index of everything; dense 0.957, 0.502 and
+0.957; lexical 0.955, 0.655 and 0.939. Two of the collections have nothing to say on nearly every question.
 """
 
 import time

@@ -11,7 +11,7 @@ from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.search import search
 from rag_assets.retrieval.together import live_collections, search_together
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, write
-from rag_assets_tests.fakes import DirectRunner
+from rag_assets_tests.fakes import DirectRunner, FakeTokenEmbedder
 
 TEXTS = {
     "birds/otter.md": "# Otters\n\nOtters hold hands while they sleep on the river.\n",
@@ -75,10 +75,16 @@ def test_collections_of_different_models_are_fused_by_rank(zoo: WarmRuntime, ope
     assert {name.split("/")[0] for name in names(together)[:2]} == {"birds", "rocks"}
 
 
-def test_reranked_hits_are_ranked_together(zoo: WarmRuntime) -> None:
+def test_reranked_hits_are_ordered_by_the_reranker_over_all_collections(zoo: WarmRuntime) -> None:
+    model = zoo.settings.embedder.model
+    zoo.fakes[model] = FakeTokenEmbedder(version=model, dimension=64)
     overrides = {"rerank": "late-interaction", "rerank_weight": 1.0}
-    with pytest.raises(RagAssetsError):
-        search_together(zoo, "river", ["birds", "rocks"], overrides=overrides)  # this fake has no token vectors
+    together = search_together(zoo, "river pebble", ["birds", "rocks"], overrides=overrides)
+    scores = [hit.scores["rerank"] or 0.0 for hit in together.hits]
+    assert together.reranked
+    assert len({hit.collection for hit in together.hits}) == 2
+    assert scores == sorted(scores, reverse=True)
+    assert names(together)[0] == "rocks/river.md"
 
 
 def test_a_filter_by_a_field_of_one_collection_passes_nothing_of_the_others(zoo: WarmRuntime) -> None:
