@@ -62,23 +62,14 @@ def test_only_what_changed_is_read_again(index: WarmRuntime, bucket: Bucket) -> 
     assert sorted(bucket.read) == ["docs/d1.md", "docs/d2.md", "docs/d3.md", "docs/moved.md"]
 
 
-def test_nothing_changed_costs_one_listing(index: WarmRuntime, bucket: Bucket) -> None:
+def test_what_did_not_change_costs_one_listing(index: WarmRuntime, bucket: Bucket) -> None:
     run(index)
     bucket.server.asked.clear()
     assert run(index).nothing_changed
     assert (bucket.read, bucket.lists) == ([], 1)
-
-
-def test_an_object_written_again_with_the_same_bytes_is_not_even_read(index: WarmRuntime, bucket: Bucket) -> None:
-    run(index)
-    bucket.put("docs/d1.md", text(1))
+    bucket.put("docs/d1.md", text(1))  # written again with the same bytes
     assert run(index).nothing_changed
     assert bucket.read == []
-
-
-def test_verifying_reads_every_object(index: WarmRuntime, bucket: Bucket) -> None:
-    run(index)
-    bucket.server.asked.clear()
     assert run(index, verify=True).nothing_changed
     assert len(bucket.read) == 6
 
@@ -92,13 +83,17 @@ def test_going_back_to_earlier_bytes_ends_there(index: WarmRuntime, bucket: Buck
     assert [hit.text for hit in rows if hit.document == "d1.md"] == ["Document 1\n\nParagraph of topic 1."]
 
 
-def test_a_plan_reads_what_is_new_and_writes_nothing(index: WarmRuntime, bucket: Bucket) -> None:
+def test_a_plan_reads_what_is_new_and_what_is_forgotten_stays_out(index: WarmRuntime, bucket: Bucket) -> None:
     run(index)
     bucket.put("docs/new.md", text(9))
     found = preview(index, make_plan(index, "default"))
     assert (found.documents["added"], found.chunks["added"]) == (1, 1)
     assert bucket.read == ["docs/new.md"]
     assert "new.md" not in documents(index)
+    bucket.delete("docs/new.md")
+    assert forget(index, "default", "d1.md").still_in_source
+    assert run(index).nothing_changed
+    assert "d1.md" not in documents(index)
 
 
 def test_a_document_that_came_back_before_the_second_look_is_kept(index: WarmRuntime, bucket: Bucket) -> None:
@@ -131,18 +126,9 @@ def test_another_prefix_is_another_set_of_documents(open_index: OpenIndex, index
         bucket.put(f"other/e{number}.md", text(number, " of others"))
     with pytest.raises(GateRefused, match=rf"s3://{bucket.name}/other"):
         run(open_index(collection=collection(bucket, "/other")))
-
-
-def test_a_forgotten_object_stays_out_though_it_is_in_the_bucket(index: WarmRuntime, bucket: Bucket) -> None:
-    run(index)
-    assert forget(index, "default", "d1.md").still_in_source
-    assert run(index).nothing_changed
-    assert "d1.md" not in documents(index)
-
-
-def test_an_empty_bucket_is_said(open_index: OpenIndex, bucket: Bucket) -> None:
+    empty = open_index(collections={"default": collection(bucket), "new": collection(bucket, "/nothing-here")})
     with pytest.raises(ConfigurationError, match="holds no document"):
-        run(open_index(collection=collection(bucket, "/nothing-here")))
+        sync(empty, "new", lambda: DirectRunner(empty))
 
 
 def test_a_bucket_and_a_folder_are_two_collections_of_one_installation(

@@ -7,7 +7,8 @@ resolving once more could give another (DNS rebinding).
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rag_assets.errors import RagAssetsError
 
@@ -18,24 +19,34 @@ _NOT_PUBLIC = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("1
 """Public by their numbers (by those that Python knows), but clouds' own services."""
 
 
+Resolve = Callable[[str, int], Sequence[Any]]
+"""(host, port) -> entries as ``socket.getaddrinfo`` gives them."""
+
+
+def resolve(host: str, port: int) -> Sequence[Any]:
+    """As the system resolves it."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 class AddressRefused(RagAssetsError):
     """A host has an address that may not be asked; says which host the settings would have to allow."""
 
 
-def public_address(host: str, port: int, allow_hosts: Sequence[str] = ()) -> str:
+def public_address(host: str, port: int, allow_hosts: Sequence[str] = (), resolve: Resolve = resolve) -> str:
     """The address to connect to for a host, checked.
 
     Args:
         host: a name or an address, in any notation the system resolves (``2130706433`` is 127.0.0.1).
         port: TCP port.
         allow_hosts: names that may have any address.
+        resolve: asks for a host's addresses.
 
     Raises:
         AddressRefused: one of its addresses is not public: a host with two kinds is no mistake.
         OSError: it can't be resolved.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = resolve(host, port)
     except UnicodeError:
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
     addresses = [str(entry[4][0]) for entry in found]

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from rag_assets import __version__
-from rag_assets.documents.sources.addresses import AddressRefused, public_address
+from rag_assets.documents.sources.addresses import AddressRefused, Resolve, public_address, resolve
 from rag_assets.errors import RagAssetsError
 from rag_assets.settings import SourcesSettings
 from rag_assets.settings.source_urls import PAGES
@@ -31,6 +31,10 @@ class FetchFailed(RagAssetsError):
     """A URL could not be fetched; says why."""
 
 
+class Unanswered(FetchFailed):
+    """Its server can't be reached, or takes too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """An answer whose body has not been read yet."""
@@ -45,8 +49,9 @@ class Response:
 class Fetcher:
     """Makes requests within the limits of ``[sources]``; may be used by several threads."""
 
-    def __init__(self, settings: SourcesSettings) -> None:
+    def __init__(self, settings: SourcesSettings, resolve: Resolve = resolve) -> None:
         self._settings = settings
+        self._resolve = resolve
 
     @contextmanager
     def open(self, method: str, url: str) -> Iterator[Response]:
@@ -56,7 +61,7 @@ class Fetcher:
             FetchFailed: an address is refused or does not answer, there are too many redirects, or time is up.
         """
         deadline = time.monotonic() + self._settings.timeout_seconds
-        backend = _CheckedBackend(self._settings.allow_hosts, deadline)
+        backend = _CheckedBackend(self._settings.allow_hosts, deadline, self._resolve)
         with httpcore.ConnectionPool(network_backend=backend, max_connections=1) as pool:
             for _ in range(self._settings.max_redirects + 1):
                 with self._request(pool, method, url) as response:
@@ -77,9 +82,9 @@ class Fetcher:
                 headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in received.headers}
                 yield Response(received.status, headers, self._blocks(received))
         except (httpcore.TimeoutException, TimeoutError):
-            raise FetchFailed(f"no complete answer within sources.timeout_seconds = {seconds:g}") from None
+            raise Unanswered(f"no complete answer within sources.timeout_seconds = {seconds:g}") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise FetchFailed(str(error) or type(error).__name__) from None
+            raise Unanswered(str(error) or type(error).__name__) from None
         except (httpcore.UnsupportedProtocol, UnicodeError, ValueError) as error:
             raise FetchFailed(f"is no usable URL: {error}") from None
 
@@ -88,7 +93,7 @@ class Fetcher:
             yield from received.iter_stream()
         except (httpcore.TimeoutException, TimeoutError):
             seconds = self._settings.timeout_seconds
-            raise FetchFailed(f"no complete answer within sources.timeout_seconds = {seconds:g}") from None
+            raise Unanswered(f"no complete answer within sources.timeout_seconds = {seconds:g}") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise FetchFailed(f"the answer broke off: {error}") from None
 
@@ -122,16 +127,17 @@ def _ascii(url: str) -> str:
 class _CheckedBackend(httpcore.NetworkBackend):
     """Connects to public addresses only, to the very one that was checked; every wait ends at the deadline."""
 
-    def __init__(self, allow_hosts: tuple[str, ...], deadline: float) -> None:
+    def __init__(self, allow_hosts: tuple[str, ...], deadline: float, resolve: Resolve) -> None:
         self._allow_hosts = allow_hosts
         self._deadline = deadline
+        self._resolve = resolve
         self._plain = httpcore.SyncBackend()
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
                     socket_options: Any = None) -> httpcore.NetworkStream:  # fmt: skip
         """See ``httpcore.NetworkBackend``; the certificate is still compared with the host's name."""
         try:
-            address = public_address(host, port, self._allow_hosts)
+            address = public_address(host, port, self._allow_hosts, self._resolve)
         except AddressRefused as error:
             raise FetchFailed(str(error)) from None
         left = _left(self._deadline, timeout)

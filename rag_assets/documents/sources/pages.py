@@ -1,6 +1,7 @@
 """Pages of the web as a source: the URLs that the settings list, one document each. No link is followed."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 
 from rag_assets.documents.names import SUPPORTED, display_uri, suffix_of
 from rag_assets.documents.source import FileContent, FileGone, FileUnreadable
-from rag_assets.documents.sources.fetching import Fetcher, FetchFailed, Response
+from rag_assets.documents.sources.fetching import Fetcher, FetchFailed, Response, Unanswered
 from rag_assets.documents.sources.protocol import Names, SourceUnavailable, too_large, version_number
 from rag_assets.errors import ConfigurationError, UnparsableDocument
 from rag_assets.fingerprint import hash_bytes
@@ -21,6 +22,8 @@ MAX_BYTES = 1_000_000_000
 _GONE = (404, 410)
 _NO_HEAD = (400, 403, 405, 501)
 """Answers after which a server may still answer GET."""
+_PATIENCE = 3
+"""So many pages of a host are waited for in vain; after that, the others of one listing are taken to be unanswered, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class PagesSource:
         self._fetcher = Fetcher(settings)
         self._urls: dict[bytes, str] = {}
         self._guessed: Mapping[bytes, int] = {}
+        self._silent: Counter[str] = Counter()
         for url in urls:
             path = page_path(url)
             if path in self._urls:
@@ -59,6 +63,7 @@ class PagesSource:
         names, files, skipped = Names(exclude), [], []
         # Hidden names are for folders: a URL that a person listed is meant.
         paths = sorted(path for path in self._urls if not names.excluded(path))
+        self._silent = Counter()
         with ThreadPoolExecutor(self.parallel) as pool:
             found = dict(zip(paths, pool.map(self._look, paths), strict=True))
         for path, looked in found.items():
@@ -107,6 +112,9 @@ class PagesSource:
 
     def _look(self, path: bytes) -> _Looked:
         url = self._urls[path]
+        host = urlsplit(url).netloc
+        if self._silent[host] >= _PATIENCE:
+            return _Looked(problem=f"{url}: {host} did not answer for other pages")
         try:
             for method in ("HEAD", "GET"):
                 with self._fetcher.open(method, url) as response:
@@ -119,6 +127,7 @@ class PagesSource:
                         response.status, _length(response) or 0, version_number() if version is None else version
                     )
         except FetchFailed as error:
+            self._silent[host] += isinstance(error, Unanswered)
             return _Looked(problem=f"{url}: {error}")
         raise AssertionError("a GET is answered or fails")
 

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from rag_assets.documents.parsing import ParserPool
 from rag_assets.documents.source import FileUnreadable
 from rag_assets.documents.sources import SourceUnavailable
 from rag_assets.documents.sources.addresses import AddressRefused, is_public, public_address
+from rag_assets.documents.sources.fetching import Fetcher
 from rag_assets.documents.sources.pages import PagesSource, page_path
 from rag_assets.errors import ConfigurationError, UnparsableDocument
 from rag_assets.settings import SourcesSettings
@@ -179,6 +181,41 @@ def test_what_is_no_page_is_not_parsed_as_one(web: PageServer) -> None:
     web.pages["/download"] = Page(b"%PDF-1.7", headers={"Content-Type": "application/pdf"})
     with pytest.raises(UnparsableDocument, match="application/pdf"):
         PagesSource([web.url("/download")], ALLOWED).read(page_path(web.url("/download")), 100)
+
+
+def test_the_connection_goes_to_the_very_address_that_was_checked(web: PageServer) -> None:
+    """DNS rebinding: a name that has one address when it is checked, and another when it is asked for again."""
+    port = int(web.host.rpartition(":")[2])
+    web.pages["/a.md"] = Page(b"words")
+    answers = ["127.0.0.1"]
+
+    def changing(host: str, port: int) -> list[Any]:
+        assert answers, "the name was resolved once more"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
+
+    settings = SourcesSettings(allow_hosts=("pages.example.org",), timeout_seconds=2)
+    with Fetcher(settings, changing).open("GET", f"http://pages.example.org:{port}/a.md") as response:
+        assert b"".join(response.blocks) == b"words"
+    assert web.asked == [("GET", "/a.md")]
+
+
+def test_a_host_with_a_public_and_a_private_address_is_refused() -> None:
+    def both(host: str, port: int) -> list[Any]:
+        return [(0, 0, 0, "", (address, port)) for address in ("8.8.8.8", "10.0.0.1")]
+
+    with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
+        public_address("example.org", 80, resolve=both)
+
+
+def test_a_host_that_is_silent_is_not_waited_for_once_for_each_page(web: PageServer) -> None:
+    paths = [f"/slow{number}.md" for number in range(60)]
+    web.pages = {path: Page(send=drip_headers) for path in paths} | {"/a.md": Page(b"words")}
+    silent = [web.url(path).replace("127.0.0.1", "localhost") for path in paths]
+    settings = SourcesSettings(allow_hosts=("127.0.0.1", "localhost"), timeout_seconds=0.3)
+    listing = PagesSource([*silent, web.url("/a.md")], settings).listing()
+    assert [file.uri for file in listing.files] == [f"{web.host}/a.md"]
+    assert len(listing.skipped) == 60
+    assert len(web.asked) < 20
 
 
 @pytest.fixture

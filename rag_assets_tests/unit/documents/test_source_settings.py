@@ -135,6 +135,16 @@ def test_a_repository_s_host_is_checked_too(tmp_path: Path) -> None:
         source.listing()
 
 
+def test_a_repository_s_redirect_is_not_followed(web: PageServer, tmp_path: Path) -> None:
+    web.pages["/r.git/info/refs?service=git-upload-pack"] = Page(
+        status=302, headers={"Location": web.url("/elsewhere")}
+    )
+    settings = SourcesSettings(allow_hosts=("127.0.0.1",))
+    with pytest.raises(SourceUnavailable, match=web.url("/r.git")):
+        GitSource(f"git+{web.url('/r.git')}", settings, tmp_path).listing()
+    assert [path for _, path in web.asked] == ["/r.git/info/refs?service=git-upload-pack"]
+
+
 @pytest.mark.parametrize("ref", ["--upload-pack=touch", "-x", "a b", "a:b"])
 def test_a_ref_is_no_option_of_git(tmp_path: Path, ref: str) -> None:
     with pytest.raises(ConfigurationError, match="ref"):
