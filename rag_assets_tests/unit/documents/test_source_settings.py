@@ -52,6 +52,7 @@ def test_a_url_is_remembered_as_it_is(project: Path, monkeypatch: pytest.MonkeyP
         ("s3://", ["no host or bucket"]),
         ("s3://me:topsecret@bucket/docs", ["credentials belong into the environment"]),
         ("https://me:topsecret@example.org/a.html", ["credentials belong into the environment"]),
+        ("git+ssh://git:topsecret@example.org/r.git", ["credentials belong into the environment"]),
         ("https://example.org/a.html?X-Amz-Signature=topsecret", ["signature, key or token"]),
         ("https://example.org/a.html?sig=topsecret", ["signature, key or token"]),
         ("s3://bucket/docs?endpoint=x", ["options"]),
