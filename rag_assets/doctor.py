@@ -35,7 +35,7 @@ class Finding:
         return {"name": self.name, "state": self.state, "text": self.text}
 
 
-def examine(source: Path | None = None, collection: str | None = None) -> list[Finding]:
+def examine(source: Path | str | None = None, collection: str | None = None) -> list[Finding]:
     """Look at everything once; a broken part never hides the others."""
     findings = [_python(), *(_package(name, floor) for name, floor in FLOORS.items())]
     try:
@@ -115,11 +115,12 @@ def _database(settings: Settings) -> tuple[State, str]:
 
 def _source_of(name: str) -> Callable[[Settings], tuple[State, str]]:
     def look(settings: Settings) -> tuple[State, str]:
-        from rag_assets.documents.listing import list_folder
+        from rag_assets.documents.sources import open_source
 
         collection = settings.collection(name)
-        listing = list_folder(collection.source, collection.exclude)
-        text = f"{collection.source}: {len(listing.files):,} files, {len(listing.skipped):,} skipped"
+        source = open_source(collection, settings.sources, settings.home / "repositories")
+        listing = source.listing(collection.exclude)
+        text = f"{source.description}: {len(listing.files):,} files, {len(listing.skipped):,} skipped"
         return ("ok" if listing.files else "warning"), text
 
     return look

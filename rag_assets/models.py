@@ -16,13 +16,14 @@ class SourceFile:
     """One readable file in a listing."""
 
     path: bytes
-    """Path relative to the source root, as the file system spells it."""
+    """Path relative to the source root, as the source spells it."""
     uri: str
     """The same path as people see it: POSIX separators, undecodable bytes and control characters escaped."""
     size: int
     """Bytes."""
     changed_ns: int
-    """When it was last modified or replaced, nanoseconds since the epoch. Only ever compared for equality."""
+    """When it was last modified or replaced, nanoseconds since the epoch; where a source tells versions otherwise (by ETag),
+    a number made from that. Only ever compared for equality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,8 @@ class Hit:
     """Its rank by each of those scores alone, counted from 1."""
     duplicates: tuple[str, ...] = ()
     """Documents (uris) of worse ranked passages that say next to nothing else, and were left out for it."""
+    collection: str = ""
+    """The collection it was found in."""
 
 
 class TokenCounter(Protocol):

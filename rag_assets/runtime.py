@@ -19,6 +19,7 @@ from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database, open_database
 from rag_assets.database.references import StoredReferences
 from rag_assets.documents.parsing import ParserPool, attempt_fingerprint, parser_fingerprint
+from rag_assets.documents.sources import DocumentSource, open_source
 from rag_assets.embedding import build_embedder
 from rag_assets.embedding.query_cache import QueryCache
 from rag_assets.errors import RagAssetsError
@@ -61,6 +62,7 @@ class Runtime:
         self._given_embedder = embedder
         self._embedders: dict[EmbedderSettings, Embedder] = {}
         self._lost: dict[int, RagAssetsError | None] = {}
+        self._sources: dict[str, DocumentSource] = {}
 
     def __enter__(self) -> "Runtime":
         return self
@@ -84,6 +86,19 @@ class Runtime:
     def parsers(self) -> ParserPool:
         """Warm parsing processes."""
         return ParserPool(self.settings.parsing)
+
+    def source(self, collection: str) -> DocumentSource:
+        """Where a collection's documents are.
+
+        Raises:
+            ConfigurationError: there is no such collection, or an optional package for its source is missing.
+        """
+        if collection not in self._sources:
+            settings = self.settings
+            self._sources[collection] = open_source(
+                settings.collection(collection), settings.sources, settings.home / "repositories"
+            )
+        return self._sources[collection]
 
     @cached_property
     def query_cache(self) -> QueryCache:

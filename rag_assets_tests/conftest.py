@@ -20,6 +20,7 @@ from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import migrate
 from rag_assets_tests.driving import index, open_index, parsers
 from rag_assets_tests.faults.summary import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
+from rag_assets_tests.source_servers import s3, web
 
 # Here, and not beside the tests that use them: a session has one of each only if one conftest names it.
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "pytest_sessionfinish",
     "pytest_terminal_summary",
     "pytest_testnodedown",
+    "s3",
+    "web",
 ]
 
 

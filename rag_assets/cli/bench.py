@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=float, help="Time measured at each level (default: as set).")
 @click.option("--no-generate", is_flag=True, help="Ask no language model.")
 def bench(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     concurrency: str | None,

@@ -24,7 +24,9 @@ _NAMED_EACH = 3
 @common
 @click.option("--verify", is_flag=True, help="Hash every file instead of trusting its size and modification time.")
 @click.option("--allow-mass-delete", is_flag=True, help="Plan the removals the mass-delete guard would hold back.")
-def plan(source: Path | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool) -> None:
+def plan(
+    source: Path | str | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool
+) -> None:
     """Say what a sync would do, why, and how much of it. Changes nothing."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.indexing.planning import make_plan
@@ -61,7 +63,9 @@ def plan(source: Path | None, collection: str | None, as_json: bool, verify: boo
 @common
 @click.option("--verify", is_flag=True, help="Hash every file instead of trusting its size and modification time.")
 @click.option("--allow-mass-delete", is_flag=True, help="Confirm that documents that vanished all at once are gone.")
-def sync(source: Path | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool) -> None:
+def sync(
+    source: Path | str | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool
+) -> None:
     """Bring the index up to date: plan, update the dirty shards, check, promote."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         report = run_sync(
@@ -149,7 +153,7 @@ def print_sync(report: Any) -> None:
 @main.command()
 @common
 @click.argument("documents", nargs=-1)
-def retry(source: Path | None, collection: str | None, as_json: bool, documents: tuple[str, ...]) -> None:
+def retry(source: Path | str | None, collection: str | None, as_json: bool, documents: tuple[str, ...]) -> None:
     """Try files again that could not be parsed: DOCUMENTS as `status` shows them, or all of them."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.indexing.planning import ask_retry
@@ -166,7 +170,7 @@ def retry(source: Path | None, collection: str | None, as_json: bool, documents:
 
 @main.command()
 @common
-def status(source: Path | None, collection: str | None, as_json: bool) -> None:
+def status(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Show collections, generations, what is not indexed and why, sizes and health."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing.status import describe

@@ -23,7 +23,7 @@ def questions() -> None:
 @questions.command()
 @common
 @questions_option
-def check(source: Path | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
+def check(source: Path | str | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
     """Is the set of golden questions sound: labels, coverage, duplicates, leaks, size? Changes nothing.
 
     Exit code 0: sound (warnings are allowed), 3: it has errors.
@@ -71,7 +71,7 @@ def print_report(report: Any) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed asks about other passages.")
 def draft(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     questions: Path | None,
@@ -121,7 +121,7 @@ def draft(
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Accept every draft that holds.")
 def accept(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     questions: Path | None,

@@ -23,7 +23,7 @@ _SHOWN = 20
 @questions_option
 @click.option("--all", "everything", is_flag=True, help=f"List every question that moved, not only {_SHOWN}.")
 def compare(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     before: str,

@@ -56,11 +56,41 @@ def main() -> None:
     atexit.register(gc.freeze)
 
 
+class _Source(click.ParamType[Path | str]):
+    """A folder's path, or a URL as it is."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """See ``click.ParamType``."""
+        from rag_assets.settings.source_urls import is_url
+
+        return value if is_url(value) else Path(value)
+
+
+_one_collection = click.option(
+    "--collection", help="Collection to work on (default: `default`, else the first configured)."
+)
+_several_collections = (
+    click.option("--collection", "collections", multiple=True, help="Collection to search; repeat it for several."),
+    click.option("--all", "everywhere", is_flag=True, help="Search every collection that has a live index."),
+)
+
+
 def common(function: _F) -> _F:
     """Options every command takes: which documents, which collection, JSON or not."""
-    options = [
-        click.option("--source", type=click.Path(path_type=Path), help="Folder of documents (or set RAG_SOURCE)."),
-        click.option("--collection", help="Collection to work on (default: `default`, else the first configured)."),
+    return _with_options(function, _one_collection)
+
+
+def common_of_several(function: _F) -> _F:
+    """The same for a command that takes several collections: ``collections``, ``everywhere``."""
+    return _with_options(function, *_several_collections)
+
+
+def _with_options(function: _F, *about_collections: Callable[[Any], Any]) -> _F:
+    options: list[Callable[[Any], Any]] = [
+        click.option("--source", type=_Source(), help="Folder or URL of documents (or set RAG_SOURCE)."),
+        *about_collections,
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), function)
@@ -103,7 +133,9 @@ def fail(message: str, code: int, as_json: bool) -> NoReturn:
 
 
 @contextmanager
-def working(source: Path | None, collection: str | None, *, as_json: bool) -> Iterator[tuple[Any, str, ProgressBars]]:
+def working(
+    source: Path | str | None, collection: str | None, *, as_json: bool
+) -> Iterator[tuple[Any, str, ProgressBars]]:
     """A runtime with progress bars, and the name of the collection the command is about."""
     from rag_assets.runtime import Runtime
     from rag_assets.settings import load_settings
@@ -115,7 +147,7 @@ def working(source: Path | None, collection: str | None, *, as_json: bool) -> It
         yield runtime, name, bars
 
 
-def remember_source(source: Path | None, collection: str) -> None:
+def remember_source(source: Path | str | None, collection: str) -> None:
     """Let later commands, and the Dagster UI, know the folder this command was given."""
     from rag_assets.settings import load_settings
 

@@ -20,7 +20,7 @@ _DEMO_QUESTIONS = (
 
 @main.command()
 @common
-def rollback(source: Path | None, collection: str | None, as_json: bool) -> None:
+def rollback(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Make the generation that was live before answer again. Takes a second; nothing is rebuilt."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing import promotion
@@ -34,7 +34,7 @@ def rollback(source: Path | None, collection: str | None, as_json: bool) -> None
 
 @main.command()
 @common
-def promote(source: Path | None, collection: str | None, as_json: bool) -> None:
+def promote(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Evaluate the generation the present configuration asks for, and make it live if it passes its gates.
 
     This is also what brings back a generation that was rolled back.
@@ -61,7 +61,7 @@ def promote(source: Path | None, collection: str | None, as_json: bool) -> None:
 @common
 @click.argument("document")
 @click.option("--undo", is_flag=True, help="Let a forgotten document back in with the next sync.")
-def forget(source: Path | None, collection: str | None, as_json: bool, document: str, undo: bool) -> None:
+def forget(source: Path | str | None, collection: str | None, as_json: bool, document: str, undo: bool) -> None:
     """Remove DOCUMENT (its path as `search` shows it) from every table, generation and cache, and show the evidence."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing.forgetting import forget as forget_document
@@ -89,7 +89,7 @@ def forget(source: Path | None, collection: str | None, as_json: bool, document:
 
 @main.command()
 @common
-def reconcile(source: Path | None, collection: str | None, as_json: bool) -> None:
+def reconcile(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Compare the live index with the ledger, row by row, both ways, and repair what differs."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing.reconcile import reconcile_live
@@ -113,7 +113,7 @@ def reconcile(source: Path | None, collection: str | None, as_json: bool) -> Non
 
 @main.command()
 @common
-def gc(source: Path | None, collection: str | None, as_json: bool) -> None:
+def gc(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Collect garbage: generations, chunks and vectors that nothing can reach any more. The weekly run does it, too."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.indexing.garbage import collect_garbage
@@ -130,7 +130,7 @@ def gc(source: Path | None, collection: str | None, as_json: bool) -> None:
 
 @main.command()
 @common
-def doctor(source: Path | None, collection: str | None, as_json: bool) -> None:
+def doctor(source: Path | str | None, collection: str | None, as_json: bool) -> None:
     """Check this installation: versions, database, model, source, disk. Exit code 1 if something is broken."""
     with reporting(as_json):
         from rag_assets.doctor import examine

@@ -8,7 +8,7 @@ import click
 
 from rag_assets.cli.comparison import HELP as COMPARE_HELP
 from rag_assets.cli.comparison import compare_chunking
-from rag_assets.cli.main import common, fail, main, reporting, working
+from rag_assets.cli.main import common, common_of_several, fail, main, reporting, working
 from rag_assets.cli.output import emit, excerpt
 
 filter_option = click.option(
@@ -22,7 +22,7 @@ filter_option = click.option(
 
 
 @main.command()
-@common
+@common_of_several
 @click.argument("question")
 @click.option("-k", "--k", default=5, show_default=True, help="Number of hits.")
 @filter_option
@@ -30,8 +30,9 @@ filter_option = click.option(
 @click.option("--rerank", metavar="NAME", help="none, late-interaction, cross-encoder:NAME or litellm:NAME.")
 @click.option("--diverse", is_flag=True, help="No near-duplicates, few passages of one document.")
 def search(
-    source: Path | None,
-    collection: str | None,
+    source: Path | str | None,
+    collections: tuple[str, ...],
+    everywhere: bool,
     as_json: bool,
     question: str,
     k: int,
@@ -40,46 +41,43 @@ def search(
     rerank: str | None,
     diverse: bool,
 ) -> None:
-    """Find the passages nearest to QUESTION."""
-    with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
+    """Find the passages nearest to QUESTION, in one collection or in several as if they were one."""
+    first = collections[0] if collections else None
+    with reporting(as_json), working(source, first, as_json=as_json) as (runtime, name, _):
         from rag_assets.retrieval.filters import parse_filters
-        from rag_assets.retrieval.search import search as find
 
         asked = (("mode", mode), ("rerank", rerank), ("diversity", diverse or None))
         chosen = {key: value for key, value in asked if value is not None}
         retrieval = runtime.settings.retrieval_of(name).model_copy(update=chosen)
-        found = find(runtime, question, collection=name, k=k, filters=parse_filters(filters), retrieval=retrieval)
+        parsed = parse_filters(filters)
+        found: Any
+        if everywhere or len(collections) > 1:
+            from rag_assets.retrieval.together import live_collections, search_together
+
+            names = live_collections(runtime) if everywhere else collections
+            found = search_together(runtime, question, names, k=k, filters=parsed, overrides=chosen)
+            made = {one: result.generation.name for one, result in found.found.items()}
+            plans = {one: asdict(result.plan) for one, result in found.found.items() if result.plan} or None
+        else:
+            from rag_assets.retrieval.search import search as find
+
+            found = find(runtime, question, collection=name, k=k, filters=parsed, retrieval=retrieval)
+            made = {name: found.generation.name}
+            plans = asdict(found.plan) if found.plan else None
         if as_json:
             emit(
                 {
-                    "hits": [
-                        {
-                            "rank": hit.rank,
-                            "document": hit.document,
-                            "chunk_id": hit.chunk_id,
-                            "text": hit.text,
-                            "scores": dict(hit.scores),
-                            "ranks": dict(hit.ranks),
-                            "metadata": dict(hit.metadata),
-                            "duplicates": list(hit.duplicates),
-                        }
-                        for hit in found.hits
-                    ],
-                    "generation": found.generation.name,
+                    "hits": [_hit_json(hit) for hit in found.hits],
+                    "generation": ", ".join(made.values()),
+                    "generations": made,
                     "mode": retrieval.mode,
                     "reranked": found.reranked,
-                    "filter_plan": asdict(found.plan) if found.plan else None,
+                    "filter_plan": plans,
                     "milliseconds": {stage: round(value, 2) for stage, value in found.milliseconds.items()},
                 }
             )
             return
-        for hit in found.hits:
-            place = " › ".join(hit.metadata.get("headings") or ())
-            parts = ", ".join(f"{part} {score:.3f}" for part, score in hit.scores.items() if score is not None)
-            click.echo(f"{hit.rank:>2}. {hit.document}{'  ' + place if place else ''}  ({parts})")
-            click.echo(f"    {excerpt(hit.text)}")
-            if hit.duplicates:
-                click.echo(f"    the same in {', '.join(hit.duplicates)}")
+        _print_hits(found, several=len(made) > 1)
         if not found.hits:
             click.echo("Nothing found." + (" No passage has that metadata." if filters else ""))
         if retrieval.rerank != "none" and not found.reranked and found.hits:
@@ -87,15 +85,42 @@ def search(
         # One command embeds one question, so nearly all of its time is starting the model.
         spent = found.milliseconds
         click.echo(
-            f"({found.generation.name}, model and question {spent['embedding']:.0f} ms, index {spent['retrieval']:.0f} ms)"
+            f"({', '.join(made.values())}, model and question {spent['embedding']:.0f} ms, index {spent['retrieval']:.0f} ms)"
         )
+
+
+def _hit_json(hit: Any) -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "collection": hit.collection,
+        "document": hit.document,
+        "chunk_id": hit.chunk_id,
+        "text": hit.text,
+        "scores": dict(hit.scores),
+        "ranks": dict(hit.ranks),
+        "metadata": dict(hit.metadata),
+        "duplicates": list(hit.duplicates),
+    }
+
+
+def _print_hits(found: Any, *, several: bool) -> None:
+    for hit in found.hits:
+        place = " › ".join(hit.metadata.get("headings") or ())
+        parts = ", ".join(f"{part} {score:.3f}" for part, score in hit.scores.items() if score is not None)
+        whose = f"{hit.collection}: " if several else ""
+        click.echo(f"{hit.rank:>2}. {whose}{hit.document}{'  ' + place if place else ''}  ({parts})")
+        click.echo(f"    {excerpt(hit.text)}")
+        if hit.duplicates:
+            click.echo(f"    the same in {', '.join(hit.duplicates)}")
 
 
 @main.command()
 @common
 @click.argument("question")
 @filter_option
-def ask(source: Path | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]) -> None:
+def ask(
+    source: Path | str | None, collection: str | None, as_json: bool, question: str, filters: tuple[str, ...]
+) -> None:
     """Answer QUESTION from the documents, with citations."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.generation.asking import Asker
@@ -189,7 +214,7 @@ def golden_questions(runtime: Any, collection: str, file: Path | None) -> Path:
 )
 @click.option("--compare", "compared", metavar="chunking=…", help=COMPARE_HELP)
 def evaluate(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     questions: Path | None,

@@ -13,7 +13,7 @@ from rag_assets.cli.output import emit
 @click.option(
     "--questions", type=click.Path(path_type=Path), help="Question file (JSON Lines); default: the collection's."
 )
-def tune(source: Path | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
+def tune(source: Path | str | None, collection: str | None, as_json: bool, questions: Path | None) -> None:
     """Measure retrieval under other settings with golden questions, and recommend some. Changes nothing."""
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.evaluation.tuning import tune as measure

@@ -28,7 +28,7 @@ _WATCH_SECONDS = 2
 @click.option("--reports-port", type=int, help="Port of the reports (default: serving.port, 3030); 0: any free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser window.")
 def up(
-    source: Path | None,
+    source: Path | str | None,
     collection: str | None,
     as_json: bool,
     port: int,
@@ -72,12 +72,10 @@ def up(
             raise RagAssetsError(f"The Dagster UI ended with code {code}; what it printed is above.")
 
 
-def _remember_folder(runtime: Any, source: Path | None, name: str) -> None:
-    """The UI's own processes read the settings anew. A folder that can't be listed is refused, not remembered."""
-    from rag_assets.documents.listing import list_folder
-
+def _remember_folder(runtime: Any, source: Path | str | None, name: str) -> None:
+    """The UI's own processes read the settings anew. A source that can't be listed is refused, not remembered."""
     if source is not None:
-        list_folder(source, runtime.settings.collection(name).exclude)
+        runtime.source(name).listing(runtime.settings.collection(name).exclude)
         remember_source(source, name)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rag_assets.documents.names import (
-    SUPPORTED,
     display_uri,
     is_ignored_file,
     is_ignored_folder,
     pattern_matcher,
     suffix_of,
+    unsupported,
 )
 from rag_assets.errors import ConfigurationError
 from rag_assets.models import Listing, SkippedFile, SourceFile
@@ -52,7 +52,7 @@ class _Walk:
         self.skipped: list[SkippedFile] = []
         self.complete = True
         self.pending: list[bytes] = [b""]
-        self.unsupported: dict[str, str] = {}
+        self.reasons: dict[str, str | None] = {}
 
     def listing(self) -> Listing:
         while self.pending:
@@ -123,12 +123,9 @@ class _Walk:
 
     def unsupported_reason(self, name: bytes) -> str | None:
         suffix = suffix_of(name)
-        if suffix in SUPPORTED:
-            return None
-        if suffix not in self.unsupported:
-            what = f"{display_uri(suffix.encode())} files are" if suffix else "a file without an extension is"
-            self.unsupported[suffix] = f"{what} not supported (supported: {', '.join(sorted(SUPPORTED))})"
-        return self.unsupported[suffix]
+        if suffix not in self.reasons:
+            self.reasons[suffix] = unsupported(suffix)
+        return self.reasons[suffix]
 
 
 def changed_at(status: os.stat_result) -> int:

@@ -40,6 +40,14 @@ def suffix_of(name: bytes) -> str:
     return "." + suffix.decode("utf-8", "backslashreplace").lower() if dot and stem else ""
 
 
+def unsupported(suffix: str) -> str | None:
+    """Why files with this extension (as ``suffix_of`` gives it) are not indexed; None: they are."""
+    if suffix in SUPPORTED:
+        return None
+    what = f"{display_uri(suffix.encode())} files are" if suffix else "a file without an extension is"
+    return f"{what} not supported (supported: {', '.join(sorted(SUPPORTED))})"
+
+
 def is_ignored_folder(name: bytes) -> bool:
     """True for hidden, version-control, environment and state folders: nobody means these as documents."""
     return name.startswith(b".") or name in _IGNORED_FOLDERS

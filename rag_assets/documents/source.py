@@ -43,7 +43,7 @@ class FileContent:
     size: int
     """Bytes."""
     changed_ns: int
-    """Modification time, nanoseconds since the epoch."""
+    """As in ``SourceFile``."""
 
 
 def read_file(root: Path, path: bytes, max_bytes: int) -> FileContent:

@@ -1,7 +1,6 @@
 """``forget``: one document leaves every table, generation and cache, and what is left of it is counted as evidence."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +48,7 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
     Raises:
         ConfigurationError: no document of that name is known.
     """
-    source = os.fsencode(runtime.settings.collection(collection).source)
+    source = runtime.source(collection)
     shards = runtime.settings.sync.shards
     with runtime.database.transaction() as connection:
         row = connection.execute(
@@ -85,7 +84,7 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
         evaluations=evaluations,
         reports=tuple(str(folder) for folder in reports),
         events=events,
-        still_in_source=os.path.lexists(os.path.join(source, path)),
+        still_in_source=source.is_there(path),
     )
 
 

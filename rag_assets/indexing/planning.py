@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
-from rag_assets.documents.listing import list_folder
 from rag_assets.documents.names import is_excluded
-from rag_assets.documents.source import FileGone, FileUnreadable, hash_file
+from rag_assets.documents.source import FileGone, FileUnreadable
+from rag_assets.documents.sources import DocumentSource
 from rag_assets.errors import ConfigurationError, GateRefused, UnparsableDocument
 from rag_assets.fingerprint import document_id
 from rag_assets.models import Listing, SkippedFile, SourceFile
@@ -52,17 +52,19 @@ def make_plan(
         deadline: when (``time.monotonic``) to stop looking into files; the rest of the suspects are taken for changed.
 
     Raises:
-        ConfigurationError: unknown collection, or its source is missing or not a folder.
+        ConfigurationError: unknown collection, or its source is missing or refuses us.
+        SourceUnavailable: the source did not answer.
     """
     settings, shards = runtime.settings.collection(collection), runtime.settings.sync.shards
-    listing = list_folder(settings.source, settings.exclude)
+    source = runtime.source(collection)
+    listing = source.listing(settings.exclude)
     with runtime.database.transaction() as connection:
         forgotten = ledger.forgotten(connection, collection)
     have = _have(runtime, collection, only_live=only_live)
     looked_into = suspects(
         collection, listing, have, verify=verify, only_shard=None if only_shard is None else (shards, only_shard)
     )
-    looked = _look(runtime, settings.source, looked_into, deadline)
+    looked = _look(runtime, source, looked_into, deadline)
     if forgotten:
         listing = _without_forgotten(collection, listing, have, looked.hashes, forgotten)
     # Nothing tells of an excluded file in the listing; without this it would look as if it had vanished.
@@ -109,17 +111,24 @@ class _Looked:
     """False when there was no time for all of them."""
 
 
-def _look(runtime: Runtime, source: Path, files: Sequence[SourceFile], deadline: float | None) -> _Looked:
+def _look(runtime: Runtime, source: DocumentSource, files: Sequence[SourceFile], deadline: float | None) -> _Looked:
     hashes: dict[bytes, str] = {}
     unreadable: dict[bytes, str] = {}
-    for number, file in enumerate(files):
-        if deadline is not None and time.monotonic() > deadline:
-            return _Looked(hashes, unreadable, complete=False)
+
+    def look(file: SourceFile) -> None:
         try:
-            hashes[file.path] = hash_file(source, file.path)[0]
+            hashes[file.path] = source.digest(file.path)[0]
         except (FileGone, FileUnreadable, UnparsableDocument) as error:
             unreadable[file.path] = str(error)
-        runtime.progress("look", number + 1, len(files))
+
+    with ThreadPoolExecutor(source.parallel) as pool:
+        for number in range(0, len(files), source.parallel):
+            if deadline is not None and time.monotonic() > deadline:
+                return _Looked(hashes, unreadable, complete=False)
+            group = files[number : number + source.parallel]
+            # A source that is read one file at a time is read in this thread.
+            list(pool.map(look, group) if source.parallel > 1 else map(look, group))
+            runtime.progress("look", number + len(group), len(files))
     return _Looked(hashes, unreadable, complete=True)
 
 
@@ -154,7 +163,7 @@ def refuse_other_folder(runtime: Runtime, planned: Planned) -> None:
     strangers = sum(change.kind is Kind.ADDED for change in plan.changes)
     if not plan.withheld or strangers <= len(planned.have.files) - len(plan.withheld):
         return
-    source = runtime.settings.collection(plan.collection).source
+    source = runtime.source(plan.collection).description
     raise GateRefused(
         f"{len(plan.withheld):,} of the {len(planned.have.files):,} documents indexed as {plan.collection!r} are not in "
         f"{source}, which holds {strangers:,} others. Nothing was changed. If it is another set of documents, give it its "

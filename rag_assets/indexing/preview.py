@@ -13,7 +13,7 @@ from rag_assets.chunking import chunk_document, identify
 from rag_assets.chunking.identity import Chunk
 from rag_assets.database import generations
 from rag_assets.database.ledger import Connection
-from rag_assets.documents.source import FileGone, FileUnreadable, read_file
+from rag_assets.documents.source import FileGone, FileUnreadable
 from rag_assets.errors import UnparsableDocument
 from rag_assets.indexing.chunks import read_document
 from rag_assets.indexing.planning import Planned
@@ -185,7 +185,7 @@ def _cut(
     else:
         try:
             limit = int(runtime.settings.parsing.max_file_mb * 1_000_000)
-            content = read_file(runtime.settings.collection(collection).source, change.path, limit)
+            content = runtime.source(collection).read(change.path, limit)
             document = runtime.parsers.parse(change.uri, content.data)
         except (UnparsableDocument, FileGone, FileUnreadable):
             tally.removed += len(_rows_of(connection, target_id, [change.doc_id]))

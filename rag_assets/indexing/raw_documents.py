@@ -1,17 +1,16 @@
 """``raw_documents``: the bytes of a shard's files become parsed text and elements; what can't be parsed is quarantined."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from rag_assets.database import ledger
 from rag_assets.database.ledger import Connection, FileOutcome
-from rag_assets.documents.source import FileContent, FileGone, FileUnreadable, hash_file, read_file
+from rag_assets.documents.source import FileContent, FileGone, FileUnreadable
+from rag_assets.documents.sources import DocumentSource
 from rag_assets.errors import UnparsableDocument
 from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import bucket_of, fingerprint, shard_of
@@ -76,18 +75,18 @@ def _parse(
     runtime: Runtime, collection: str, work: list[Change]
 ) -> Iterator[tuple[Change, FileContent | None, ParsedDocument | UnparsableDocument | None]]:
     """Read and parse; yields in the order of ``work``. No content: leave the file as it is."""
-    root = runtime.settings.collection(collection).source
+    source = runtime.source(collection)
     limit = int(runtime.settings.parsing.max_file_mb * 1_000_000)
     read: list[tuple[Change, FileContent | None, UnparsableDocument | None]] = []
 
     def contents() -> Iterator[tuple[str, bytes]]:
         for change in work:
             try:
-                content = read_file(root, change.path, limit)
+                content = source.read(change.path, limit)
             except (FileGone, FileUnreadable):
                 read.append((change, None, None))
             except UnparsableDocument as error:
-                read.append((change, _hashed_only(root, change), error))
+                read.append((change, _hashed_only(source, change), error))
             else:
                 read.append((change, content, None))
                 yield change.uri, content.data
@@ -105,10 +104,10 @@ def _parse(
     yield from read[position:]
 
 
-def _hashed_only(root: Path, change: Change) -> FileContent | None:
+def _hashed_only(source: DocumentSource, change: Change) -> FileContent | None:
     """A file that is too big to read: its hash still says whether it changed."""
     try:
-        content_hash, size, changed_ns = hash_file(root, change.path)
+        content_hash, size, changed_ns = source.digest(change.path)
     except (FileGone, FileUnreadable):
         return None
     return FileContent(b"", content_hash, size, changed_ns)
@@ -207,12 +206,12 @@ def _elements(parsed: ParsedDocument) -> list[list[Any]]:
 
 def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> list[str]:
     """Ids of the documents to forget: the second look, by name, at what the listing did not show."""
-    root = os.fsencode(runtime.settings.collection(collection).source)
+    source = runtime.source(collection)
     shards = runtime.settings.sync.shards
     gone = [
         change.doc_id
         for change in plan.of_shard(shard)
-        if change.kind is Kind.REMOVED and (change.excluded or not _is_there(os.path.join(root, change.path)))
+        if change.kind is Kind.REMOVED and (change.excluded or not source.is_there(change.path))
     ]
     # A rename's origin: its departure was seen in the listing, its content arrives under another name.
     gone += [
@@ -221,14 +220,9 @@ def _really_gone(runtime: Runtime, collection: str, plan: Plan, shard: int) -> l
         if change.previous_doc_id is not None
         and change.previous_path is not None
         and shard_of(change.previous_doc_id, shards) == shard
-        and (change.excluded or not _is_there(os.path.join(root, change.previous_path)))
+        and (change.excluded or not source.is_there(change.previous_path))
     ]
     return gone
-
-
-def _is_there(path: bytes) -> bool:
-    """Anything but a folder: one that took a file's place is not that file."""
-    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
 
 
 def _result(

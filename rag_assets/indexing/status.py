@@ -5,6 +5,7 @@ from typing import Any
 from rag_assets.database import generations, ledger
 from rag_assets.database.ledger import Connection
 from rag_assets.runtime import Runtime
+from rag_assets.settings.source_urls import described
 from rag_assets.stores import pgvector
 
 
@@ -45,7 +46,7 @@ def _collection(connection: Connection, runtime: Runtime, name: str) -> dict[str
     unusable = dict([*ledger.problems(connection, name), *ledger.quarantined(connection, name)])
     return {
         "name": name,
-        "source": str(runtime.settings.collection(name).source),
+        "source": described(runtime.settings.collection(name).source),
         "documents": documents[0],
         "chunks": pgvector.count(connection, live) if live else 0,
         "live_generation": live.name if live else None,

@@ -166,7 +166,7 @@ def shards_to_run(runtime: Runtime, planned: Planned, target: Generation | None)
 def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
     if planned.listing.files or planned.have.files:
         return
-    source = runtime.settings.collection(collection).source
+    source = runtime.source(collection).description
     skipped = (
         f" {len(planned.problems)} files in it were skipped; `rag-assets status` says why." if planned.problems else ""
     )

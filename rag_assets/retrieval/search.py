@@ -205,7 +205,8 @@ def _reranked(
             scores = dict(zip(first, done.scores, strict=True))
             before = found.fused or found.dense or found.bm25
             order = blended(order, before, scores, settings)
-    return _hits(order[:k], rows, found, scores), bool(scores), seconds
+    hits = _hits(passages.generation.collection, order[:k], rows, found, scores)
+    return hits, bool(scores), seconds
 
 
 def _diverse(hits: Sequence[Hit], k: int, settings: RetrievalSettings) -> tuple[Hit, ...]:
@@ -215,7 +216,11 @@ def _diverse(hits: Sequence[Hit], k: int, settings: RetrievalSettings) -> tuple[
 
 
 def _hits(
-    order: Sequence[str], rows: Mapping[str, pgvector.Row], found: Candidates, reranked: Mapping[str, float]
+    collection: str,
+    order: Sequence[str],
+    rows: Mapping[str, pgvector.Row],
+    found: Candidates,
+    reranked: Mapping[str, float],
 ) -> tuple[Hit, ...]:
     parts = {"dense": found.dense, "bm25": found.bm25, "fused": found.fused, "rerank": reranked}
     ranks = {name: rank_of(scores, order) for name, scores in parts.items()}
@@ -238,6 +243,7 @@ def _hits(
                 scores=scores,
                 metadata=metadata,
                 ranks={name: ranks[name].get(item) for name in parts},
+                collection=collection,
             )
         )
     return tuple(hits)

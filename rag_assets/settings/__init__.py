@@ -3,7 +3,7 @@
 Precedence, highest first: command-line flags (passed as ``overrides``), environment variables, ``rag_assets.toml``,
 the defaults below. Every mistake is reported with the field, the value and what is allowed.
 
-Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), ``RAG_SOURCE`` (a folder to index as the
+Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), ``RAG_SOURCE`` (a folder or URL to index as the
 collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL server to use instead of the embedded one).
 """
 
@@ -26,6 +26,8 @@ from rag_assets.settings.sections import (
     RetrievalSettings,
     SyncSettings,
 )
+from rag_assets.settings.source_urls import Source
+from rag_assets.settings.sources import SourceOptions, SourcesSettings
 
 __all__ = [
     "CONFIG_FILE",
@@ -49,6 +51,9 @@ __all__ = [
     "ParsingSettings",
     "RetrievalSettings",
     "Settings",
+    "Source",
+    "SourceOptions",
+    "SourcesSettings",
     "SyncSettings",
     "find_config",
     "load_settings",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, Settings
 from rag_assets.settings.sections import GateSettings
+from rag_assets.settings.source_urls import is_url, redacted
 
 THRESHOLDS_FILE = "evals/thresholds.toml"
 
@@ -60,10 +61,10 @@ def load_settings(
     named = collection if source or collection not in collections else None
     name = named or os.environ.get("RAG_COLLECTION") or DEFAULT_COLLECTION
     if named_source:
-        path = Path(named_source).expanduser().absolute()
+        place = named_source if is_url(named_source) else Path(named_source).expanduser().absolute()
         configured = tables.get(name, {})
-        collections[name] = {**configured, "source": path} if isinstance(configured, dict) else configured
-        remembered = remembered if name in tables else {**remembered, name: str(path)}
+        collections[name] = {**configured, "source": place} if isinstance(configured, dict) else configured
+        remembered = remembered if name in tables else {**remembered, name: str(place)}
     data["collections"] = {key: _anchored(value, anchor) for key, value in collections.items()}
     if isinstance(data.get("answers"), dict):
         data["answers"] = _anchored(data["answers"], anchor)
@@ -130,7 +131,7 @@ def _anchored(section: Any, anchor: Path) -> Any:
         return section
     anchored = dict(section)
     for key in ("source", "questions", "baseline", "models"):
-        if isinstance(anchored.get(key), str | Path):
+        if isinstance(anchored.get(key), str | Path) and not is_url(anchored[key]):
             anchored[key] = anchor / Path(anchored[key]).expanduser()
     return anchored
 
@@ -180,7 +181,7 @@ def _explain(error: ValidationError, config: Path | None, model: type[BaseModel]
         elif problem["type"] == "missing":
             lines.append(f"  {field}: is required but not set")
         else:
-            lines.append(f"  {field} = {problem['input']!r}: {problem['msg']}")
+            lines.append(f"  {field} = {redacted(problem['input'])}: {problem['msg']}")
     return "\n".join(lines)
 
 

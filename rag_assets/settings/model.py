@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.benchmark import BenchmarkSettings
@@ -23,6 +23,8 @@ from rag_assets.settings.sections import (
     ServingSettings,
     SyncSettings,
 )
+from rag_assets.settings.source_urls import OBJECT_STORES, Source, checked_source
+from rag_assets.settings.sources import SourceOptions, SourcesSettings
 
 CONFIG_FILE = "rag_assets.toml"
 DEFAULT_COLLECTION = "default"
@@ -33,8 +35,11 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 class CollectionSettings(Section):
     """A named set of documents."""
 
-    source: Path
-    """Folder of documents. Relative paths are relative to the settings file."""
+    source: Source
+    """Where the documents are: a folder (relative paths are relative to the settings file); ``s3://``, ``gs://``, ``az://``
+    BUCKET/PREFIX; ``git+https://HOST/REPOSITORY.git@REF#FOLDER``; or a list of http(s) URLs, one a document."""
+    options: SourceOptions = SourceOptions()
+    """How an object store is reached."""
     questions: Path | None = None
     """Golden questions (JSON Lines) the collection is judged by."""
     baseline: Path | None = None
@@ -48,6 +53,18 @@ class CollectionSettings(Section):
     gates: GateSettings | None = None
     """The gates of this collection; see ``thresholds``."""
 
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, value: object) -> Source:
+        return checked_source(value)
+
+    @model_validator(mode="after")
+    def _options_of_a_store(self) -> "CollectionSettings":
+        store = isinstance(self.source, str) and self.source.split("://")[0] in OBJECT_STORES
+        if self.options != SourceOptions() and not store:
+            raise ValueError("`options` are for object stores (s3://, gs://, az://); delete them")
+        return self
+
 
 class Settings(Section):
     """Everything the project can be told."""
@@ -56,6 +73,7 @@ class Settings(Section):
     """Where state lives: the embedded database, reports, logs."""
     postgres_url: str | None = Field(default=None, repr=False)
     collections: dict[str, CollectionSettings] = Field({})
+    sources: SourcesSettings = SourcesSettings()
     parsing: ParsingSettings = ParsingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     embedder: EmbedderSettings = EmbedderSettings()

@@ -10,6 +10,7 @@ from rag_assets.defs.automation import Cursor, Request, choose, rotation
 from rag_assets.defs.dead_runs import OWNER_TAG, end_dead_runs, owner_tags
 from rag_assets.indexing.promotion import rollback
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, run, write
+from rag_assets_tests.source_servers import CREDENTIALS, S3Server
 
 
 def tick(runtime: WarmRuntime, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
@@ -149,3 +150,23 @@ def test_a_run_whose_process_is_gone_is_ended_and_one_that_lives_is_not(
     assert statuses[dead.run_id] == dg.DagsterRunStatus.FAILURE
     assert statuses[mine.run_id] == statuses[launched.run_id] == started
     assert end_dead_runs(instance, alone=True) == 1
+
+
+def test_a_bucket_is_followed_like_a_folder(
+    open_index: OpenIndex, s3: S3Server, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.bucket("followed-by-the-sensor")
+    for number in range(4):
+        bucket.put(f"d{number}.md", f"# Document {number}\n\nIts words.\n".encode())
+    remote = {"source": "s3://followed-by-the-sensor", "options": {"endpoint_url": s3.url}}
+    index = open_index(collection=remote)
+    run(index)
+    assert asked(tick(index, instance)) == []
+    bucket.put("d1.md", b"# Document 1\n\nOther words.\n")
+    assert len(asked(tick(index, instance))) == 1
+    unreachable = {**remote, "options": {"endpoint_url": "http://127.0.0.1:1"}}
+    away = tick(open_index(collection=unreachable, sources={"timeout_seconds": 1}), instance)
+    assert asked(away) == []
+    assert "s3://followed-by-the-sensor can't be listed" in str(away.skip_reason)

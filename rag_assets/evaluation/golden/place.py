@@ -17,6 +17,8 @@ from rag_assets.settings.model import CollectionSettings
 
 def indexed_as(collection: CollectionSettings, path: Path) -> str | None:
     """The uri under which a sync takes this file (be it there or not) for a document; None: it does not."""
+    if not isinstance(collection.source, Path):
+        return None
     root, target = os.path.realpath(os.fsencode(collection.source)), os.path.realpath(os.fsencode(path))
     if target == root or not is_inside(root, target):
         return None
