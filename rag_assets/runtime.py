@@ -24,6 +24,8 @@ from rag_assets.models import Embedder, Progress, silent
 from rag_assets.plan import Plan
 from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, LexicalSettings, Settings
 from rag_assets.stores.analysis import analyzer_fingerprint
+from rag_assets.stores.postgres import PostgresStore
+from rag_assets.stores.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,10 @@ class Runtime:
             # k1 and b are chosen per query, as ef_search is.
             "lexical": self.settings.lexical.model_dump(mode="json", include={"language", "stop_words"}),
         }
+
+    def store_of(self, generation: Generation) -> Store:
+        """The store that holds a generation."""
+        return PostgresStore()
 
     def followed(self, collection: str) -> list[Generation]:
         """The live generation, where a shard's run must keep it up to date beside the one the configuration asks for."""

@@ -16,7 +16,6 @@ from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import shard_of
 from rag_assets.indexing.history import black_out_history
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical
 
 _TABLES = ("source_file", "document", "chunked", "chunk", "indexed", "index_entry")
 
@@ -63,7 +62,7 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
             )
         doc_id, path, content_hash = row[0], bytes(row[1]), row[2]
         ledger.spend_lease(connection, ledger.take_lease(connection, collection, shards, shard_of(doc_id, shards)))
-        removed = _remove(connection, collection, doc_id)
+        removed = _remove(runtime, connection, collection, doc_id)
         failpoint("forget.removed")
         connection.execute(
             "INSERT INTO forgotten (doc_id, collection, uri, content_hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -106,13 +105,14 @@ def _count(connection: Connection, table: str, doc_id: str) -> int:
     return int(row[0])
 
 
-def _remove(connection: Connection, collection: str, doc_id: str) -> dict[str, int]:
+def _remove(runtime: Runtime, connection: Connection, collection: str, doc_id: str) -> dict[str, int]:
     removed = {table: _count(connection, table, doc_id) for table in _TABLES}
     rows = connection.execute(
         "DELETE FROM index_entry WHERE doc_id = %s RETURNING generation_id, chunk_id", (doc_id,)
     ).fetchall()
     for generation in generations.all_generations(connection, collection):
-        lexical.forget(connection, generation, [row[1] for row in rows if row[0] == generation.id])
+        mine = [row[1] for row in rows if row[0] == generation.id]
+        runtime.store_of(generation).forget(connection, generation, doc_id, mine)
     for statement in (
         "DELETE FROM indexed WHERE doc_id = %s",
         "DELETE FROM chunked WHERE doc_id = %s",

@@ -11,7 +11,6 @@ from rag_assets.failpoints import failpoint
 from rag_assets.indexing.forgetting import delete_unreferenced
 from rag_assets.indexing.promotion import drop
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical
 
 _IS_UNUSED = sql.SQL(
     "k.collection = %(collection)s AND k.chunker_fp <> %(wanted)s"
@@ -41,7 +40,7 @@ def collect_garbage(runtime: Runtime, collection: str) -> Collected:
     live = runtime.live(collection)
     if live is not None:
         with runtime.database.transaction() as connection:
-            lexical.optimise(connection, live)
+            runtime.store_of(live).optimise(connection, live)
     with runtime.database.transaction() as connection:
         chunks = _drop_chunks(connection, collection, runtime.chunker_fp(collection))
         failpoint("garbage.chunks")

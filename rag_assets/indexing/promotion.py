@@ -9,7 +9,6 @@ from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,7 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         # Of one key there is one unfinished generation: what was to replace the one that goes is of no use now.
         for other in generations.all_generations(connection, collection):
             if other.key == live.key and other.state in ("building", "ready", "refused"):
-                lexical.drop(connection, other)
-                pgvector.drop(connection, other)
+                runtime.store_of(other).drop(connection, other)
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
         return Promotion(generations.by_id(connection, target.id), live, changed=True)
 
@@ -114,8 +112,7 @@ def drop(runtime: Runtime, unwanted: Sequence[Generation]) -> list[Generation]:
             current = generations.by_id_or_none(connection, generation.id)
             if current is None or current.state != generation.state:
                 continue
-            lexical.drop(connection, generation)
-            pgvector.drop(connection, generation)
+            runtime.store_of(generation).drop(connection, generation)
             failpoint("generation.dropped")
         dropped.append(generation)
         # Reports quote documents; none may outlive what `forget` can still find.
