@@ -60,6 +60,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: PlanConfig, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
         collection, shard = parse_shard_key(context)
+        runtime.store(collection).check()
         plan = _plan(context, runtime, collection, shard, config)
         result = _materialized(runtime, raw_documents.materialize(runtime, plan, shard))
         context.log_event(_observation(runtime, plan))

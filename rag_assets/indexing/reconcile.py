@@ -12,7 +12,7 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.fingerprint import shard_of
-from rag_assets.indexing import chunks, embeddings, index_entries
+from rag_assets.indexing import chunks, embeddings, index_entries, mirroring
 from rag_assets.indexing.embeddings import embed_lost
 from rag_assets.indexing.integrity import LOST_CHUNKS, Integrity, inspect
 from rag_assets.runtime import Runtime
@@ -79,6 +79,8 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
             store.rebuild_index(connection, generation)
             generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
+    if before.faults:
+        store.resync(runtime.database, generation)
     after = inspect(runtime, generation) if before.faults else before
     rebuilt_lexical = after.lexical > 0
     if rebuilt_lexical:
@@ -134,4 +136,8 @@ def reconcile_live(runtime: Runtime, collection: str) -> Reconciliation | None:
     """Reconcile what answers queries; None when nothing is live."""
     with runtime.database.transaction() as connection:
         live = generations.live(connection, collection)
-    return reconcile(runtime, live) if live else None
+    if live is None:
+        return None
+    done = reconcile(runtime, live)
+    mirroring.catch_up(runtime, collection)
+    return done

@@ -25,6 +25,7 @@ from rag_assets.settings.sections import (
     RetrievalSettings,
     SyncSettings,
 )
+from rag_assets.settings.weaviate import WeaviateSettings
 
 __all__ = [
     "CONFIG_FILE",
@@ -48,6 +49,7 @@ __all__ = [
     "RetrievalSettings",
     "Settings",
     "SyncSettings",
+    "WeaviateSettings",
     "find_config",
     "load_settings",
 ]

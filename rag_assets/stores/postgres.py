@@ -112,7 +112,7 @@ class PostgresStore:
         """Purge the posting lists."""
         lexical.forget(connection, generation, chunk_ids)
 
-    def left_of(self, generation: Generation, doc_id: str) -> Mapping[str, int]:
+    def left_of(self, database: Database, generation: Generation, doc_id: str) -> Mapping[str, int]:
         """There is no outside."""
         return {}
 
@@ -162,7 +162,7 @@ class PostgresStore:
             lexical=lexical_integrity.faults(connection, generation),
         )
 
-    def announce(self, collection: str, live: Generation | None) -> None:
+    def announce(self, database: Database, collection: str, live: Generation | None) -> None:
         """Readers look the live generation up in the same database."""
 
     def sweep(self, database: Database) -> Sequence[str]:

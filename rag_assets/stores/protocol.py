@@ -229,7 +229,7 @@ class Store(Protocol):
         """Delete a document whose rows (chunk ids) were just deleted, so that no word of it is left."""
         ...
 
-    def left_of(self, generation: Generation, doc_id: str) -> Mapping[str, int]:
+    def left_of(self, database: Database, generation: Generation, doc_id: str) -> Mapping[str, int]:
         """What is found of a document outside PostgreSQL, by looking; nothing where there is no outside."""
         ...
 
@@ -277,7 +277,7 @@ class Store(Protocol):
         """Compare what answers questions with the rows; call inside a snapshot."""
         ...
 
-    def announce(self, collection: str, live: Generation | None) -> None:
+    def announce(self, database: Database, collection: str, live: Generation | None) -> None:
         """Point readers other than this project to what is live; None: to nothing in this store."""
         ...
 
