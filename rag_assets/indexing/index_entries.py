@@ -8,6 +8,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import NotEmbedded
 from rag_assets.failpoints import failpoint
+from rag_assets.indexing import mirroring
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
 
@@ -74,7 +75,7 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
         }
         result = _result(connection, generation, shard, parameters, counts, time.perf_counter() - started)
     if stale or gone:
-        store.settle(runtime.database, generation)
+        mirroring.settle(runtime, generation)
     return result
 
 

@@ -34,7 +34,7 @@ class FakeWeaviate:
         """Says of an object's properties why its write or deletion fails; None: it does not."""
         self.delay_seconds = 0.0
         """How late searches and batches are answered, after they were done."""
-        self._half: list[int] = []
+        self.dying: list[int] = []
         self.port = self.grpc_port = 0
 
     def __enter__(self) -> "FakeWeaviate":
@@ -79,12 +79,17 @@ class FakeWeaviate:
         self.requests.append((asked, about))
 
     def die_after(self, *objects: int) -> None:
-        """Let the next batches store that many objects each, and fail then without saying which."""
-        self._half = list(objects)
+        """Let the next batches that are larger store that many objects each, and fail then without saying which."""
+        self.dying = list(objects)
 
-    def take_half(self) -> int | None:
-        """After how many objects the batch that begins dies."""
-        return self._half.pop(0) if self._half else None
+    def take_half(self, size: int) -> int | None:
+        """After how many objects the batch of this size that begins dies."""
+        return self.dying.pop(0) if self.dying and size > self.dying[0] else None
+
+    def duplicate(self, name: str, other: str) -> None:
+        """Make another collection with the same objects."""
+        found = self.collections[name]
+        self.collections[other] = FakeCollection({**found.schema, "class": other}, dict(found.tenants))
 
     def objects(self, name: str, tenant: str = "") -> dict[str, Stored]:
         """The objects of a collection, or of the one an alias points to, by id."""

@@ -36,7 +36,7 @@ class Service(weaviate_pb2_grpc.WeaviateServicer):
 
     def BatchObjects(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         self._begin("BatchObjects", request.consistency_level, context)
-        fake, errors, half = self._fake, [], self._fake.take_half()
+        fake, errors, half = self._fake, [], self._fake.take_half(len(request.objects))
         with fake.lock:
             for place, sent in enumerate(request.objects):
                 if half is not None and place >= half:
