@@ -163,13 +163,13 @@ def test_the_nearest_rows_are_those_of_exact_search_with_their_true_similarity(k
         kept.store.build(connection, kept.generation, IndexSettings())
     exact, found = kept.nearest("zebras", 6, exact=True), kept.nearest("zebras", 6)
     assert list(found.found) == list(exact.found)
-    assert np.allclose(list(found.found.values()), list(exact.found.values()), atol=1e-3)
+    assert np.allclose(list(found.found.values()), list(exact.found.values()), atol=1e-6)
     with kept.searcher() as searcher:
         ids = [*exact.found][:3]
         similar = searcher.similarities(ids, vector_of("zebras"))
         rows = searcher.fetch(ids, vector_of("zebras"))
-    assert np.allclose([similar[item] for item in ids], [exact.found[item] for item in ids], atol=1e-3)
-    assert np.allclose([rows[item].dense for item in ids], [exact.found[item] for item in ids], atol=1e-3)
+    assert np.allclose([similar[item] for item in ids], [exact.found[item] for item in ids], atol=1e-6)
+    assert np.allclose([rows[item].dense for item in ids], [exact.found[item] for item in ids], atol=1e-6)
 
 
 def test_a_filter_passes_what_it_says_and_k_rows_come_whenever_k_pass(kept: Kept) -> None:

@@ -14,7 +14,7 @@ from rag_assets.evaluation import store
 from rag_assets.evaluation.results import EvaluationResult
 from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
-from rag_assets.settings import RetrievalSettings, Settings, load_settings
+from rag_assets.settings import GateSettings, RetrievalSettings, Settings, load_settings
 from rag_assets_tests.weaviate_fake import FakeWeaviate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,8 +51,17 @@ def test_the_sample_corpus_end_to_end(
     changed: dict[str, Any] = {
         "retrieval": RetrievalSettings(mode="dense"),
         "benchmark": found.benchmark.model_copy(update={"enabled": False}),
-        "evaluation": found.evaluation.model_copy(update={"answer_questions": 5}),
+        "evaluation": found.evaluation.model_copy(update={"answer_questions": 1}),
     }
+    # Every other question, which is enough to tell stores apart and half the time.
+    sample = found.collections["sample"]
+    assert sample.questions is not None
+    some = sample.questions.read_text(encoding="utf-8").splitlines(keepends=True)[::2]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(some), encoding="utf-8")
+    # What is judged here is the store: neither the answers nor the machine.
+    gates = GateSettings(search_p95_seconds=60)
+    changed["collections"] = {"sample": sample.model_copy(update={"questions": questions, "gates": gates})}
     settings = found.model_copy(update=changed)
     before, rows = night(settings)
     with FakeWeaviate() as fake:

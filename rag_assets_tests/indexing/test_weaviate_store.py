@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rag_assets.doctor import examine
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.indexing import promotion
 from rag_assets.indexing.forgetting import forget
@@ -15,7 +16,9 @@ from rag_assets.indexing.reconcile import reconcile_live
 from rag_assets.indexing.status import describe
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.search import search
-from rag_assets.stores.weaviate.objects import object_id
+from rag_assets.runtime import index_fingerprint, store_config
+from rag_assets.settings import IndexSettings, LexicalSettings, Settings
+from rag_assets.stores.weaviate.objects import alias_name, object_id
 from rag_assets_tests.driving import (
     OpenIndex,
     WarmRuntime,
@@ -333,3 +336,46 @@ def test_the_right_key_opens_both_sides(open_index: OpenIndex, source: Path, mon
         index = opened(open_index, server, more={"api_key_env": "W_KEY"})
         run(index)
         assert mirrored(server) == wanted(index)
+
+
+def test_doctor_shows_the_server(
+    tmp_path: Path, source: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, fake: FakeWeaviate
+) -> None:
+    corpus(source, 1)
+    settings = (
+        f'store = "weaviate"\n[collections.default]\nsource = "documents"\n'
+        f'[weaviate]\nurl = "{fake.url}"\ngrpc_port = {fake.grpc_port}\n'
+    )
+    (tmp_path / "rag_assets.toml").write_text(settings, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAG_POSTGRES_URL", postgres_url)
+    (found,) = [finding for finding in examine() if finding.name == "weaviate"]
+    assert (found.state, found.text) == ("ok", f"Weaviate 1.33.0 at {fake.url}")
+    fake.version = "1.31.0"
+    (found,) = [finding for finding in examine() if finding.name == "weaviate"]
+    assert found.state == "broken"
+
+    wrong = settings.replace('"weaviate"', '"pinecone"', 1)
+    (tmp_path / "rag_assets.toml").write_text(wrong, encoding="utf-8")
+    (found,) = [finding for finding in examine() if finding.name == "settings"]
+    assert "store = 'pinecone': Input should be 'pgvector' or 'weaviate'" in found.text
+
+
+def test_a_store_is_part_of_an_index_and_its_address_is_not() -> None:
+    def key(**settings: Any) -> str:
+        made = Settings(collections={"c": {"source": Path("/tmp")}}, **settings)
+        return index_fingerprint(made.index, made.lexical, store_config(made, "c"))
+
+    # As it was before there were stores to choose from: no index in PostgreSQL is built anew.
+    assert key() == index_fingerprint(IndexSettings(), LexicalSettings())
+    mine = key(store="weaviate")
+    assert mine != key()
+    assert mine == key(store="weaviate", weaviate={"url": "http://elsewhere:1", "consistency_level": "ALL"})
+    assert mine != key(store="weaviate", weaviate={"replication_factor": 2})
+
+
+def test_names_of_aliases_are_never_alike() -> None:
+    names = ["a-b", "a_b", "a--b", "a__b", "a-ub", "a_ub", "a-_b", "ab", "a-", "a_"]
+    assert alias_name("RagAssets", "my-docs") == "RagAssets_My__docs"
+    assert len({alias_name("R", name) for name in names}) == len(names)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.models import Condition
@@ -60,7 +62,7 @@ class WeaviateSearcher:
         plan = Plan("index", 0) if filters else None
         if vector is None:
             return Near(plan=plan)
-        passes = self._passing(filters)
+        passes, vector = self._passing(filters), rounded(vector)
         if passes is None:
             return Near(plan=plan)
         with self._asking():
@@ -108,10 +110,12 @@ class WeaviateSearcher:
         """Cosine similarity of rows to a unit vector."""
         if vector is None:
             return {}
+        vector = rounded(vector)
         return {chunk_id: cosine(entry.vector, vector) for chunk_id, entry in self._known(chunk_ids).items()}
 
     def fetch(self, chunk_ids: Sequence[str], vector: Vector | None = None) -> Mapping[str, Row]:
         """Rows by id, as the server has them."""
+        vector = rounded(vector) if vector is not None else None
         return {
             chunk_id: Row(
                 chunk_id,
@@ -201,6 +205,11 @@ class _Asking:
                     "sends everything again, and embeds nothing."
                 ) from error
             raise
+
+
+def rounded(vector: Vector) -> Vector:
+    """A question's vector at the precision of the stored ones, as PostgreSQL compares them: both find the same similarity."""
+    return vector.astype(np.float16).astype(np.float32)
 
 
 def _all_of(passes: Sequence[Any]) -> Any:
