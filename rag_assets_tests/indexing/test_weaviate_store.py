@@ -18,6 +18,7 @@ from rag_assets.retrieval.filters import parse_filters
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import index_fingerprint, store_config
 from rag_assets.settings import IndexSettings, LexicalSettings, Settings
+from rag_assets.stores.weaviate import rows
 from rag_assets.stores.weaviate.objects import alias_name, object_id
 from rag_assets_tests.driving import (
     OpenIndex,
@@ -219,6 +220,31 @@ def test_batches_that_die_half_applied_or_answer_too_late_are_sent_again(
     fake.delay_seconds = 0.0
     run(index)
     assert (mirrored(fake), outstanding(index)) == (wanted(index), 0)
+
+
+def test_a_change_made_while_an_earlier_one_is_sent_is_sent_as_well_and_nobody_else_sends(
+    open_index: OpenIndex, fake: FakeWeaviate, source: Path
+) -> None:
+    corpus(source, 1)
+    index = opened(open_index, fake)
+    run(index)
+    generation, (chunk_id,) = live(index), wanted(index)
+    seen: list[bool] = []
+
+    def meanwhile(held: dict[str, Any]) -> None:
+        with index.database.transaction() as connection:
+            free = connection.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (rows.LOCK, generation.id)).fetchone()
+            rows.note(connection, generation, [chunk_id])
+            seen.append(bool(free and free[0]))
+
+    with index.database.transaction() as connection:
+        rows.note(connection, generation, [chunk_id])
+    fake.refusing = meanwhile
+    index.store_of(generation).catch_up(index.database, generation)
+    assert (seen, outstanding(index)) == ([False], 1)
+    fake.refusing = nothing_refused
+    index.store_of(generation).catch_up(index.database, generation)
+    assert outstanding(index) == 0
 
 
 def test_one_reconcile_makes_the_mirror_equal_whatever_happened_to_it(

@@ -1,5 +1,6 @@
 """The connection to a Weaviate server, made when first asked for, and its errors in words for people."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,17 @@ class WeaviateConnection:
                 self._client = self._connect()
             return self._client
 
+    def check(self) -> None:
+        """Is it still there, and new enough?
+
+        Raises:
+            ConfigurationError: as :attr:`client`.
+            RagAssetsError: as :attr:`client`.
+        """
+        client = self.client
+        with self.explained("say what it is"):
+            self.version = self._checked_version(client.get_meta())
+
     def close(self) -> None:
         """Close it, if it was ever made."""
         with self._lock:
@@ -58,6 +70,9 @@ class WeaviateConnection:
                 "Run `pip install weaviate-client`, or set store = 'pgvector'."
             ) from None
         from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+
+        # It logs refused objects whole, with the words of documents; we name them in an error.
+        logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)
 
         wanted, parts = self.settings, urlsplit(self.settings.url)
         secure = parts.scheme == "https"

@@ -10,7 +10,7 @@ from rag_assets.stores import pgvector
 from rag_assets.stores.protocol import Connection
 from rag_assets.stores.weaviate.objects import Entry
 
-_LOCK = 0x776561  # "wea": class of the advisory locks, whose key is the generation
+LOCK = 0x776561  # "wea": class of the advisory locks, whose key is the generation
 
 
 def lock(connection: Connection, generation: Generation, *, seconds: float) -> None:
@@ -22,7 +22,7 @@ def lock(connection: Connection, generation: Generation, *, seconds: float) -> N
     connection.execute(
         "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (f"{int(seconds * 1000)}ms",)
     )
-    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK, generation.id))
+    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK, generation.id))
 
 
 def note(connection: Connection, generation: Generation, chunk_ids: Sequence[str]) -> None:

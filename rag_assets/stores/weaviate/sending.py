@@ -41,7 +41,7 @@ def send_noted(
             refused = _send(connection, generation, server, collection, list(noted))
             confirmed = {chunk_id: version for chunk_id, version in noted.items() if chunk_id not in refused}
             rows.done(connection, generation, confirmed)
-        last = max(noted)
+        last = list(noted)[-1]
         sent += len(confirmed)
         failed |= refused
     if failed:

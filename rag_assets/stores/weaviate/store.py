@@ -34,8 +34,8 @@ class WeaviateStore:
         self._languages: dict[int, Mapping[int, int]] = {}
 
     def check(self) -> str:
-        """Connects, which finds out."""
-        assert self._server.client is not None
+        """Connects, or asks again what it is connected to."""
+        self._server.check()
         return f"Weaviate {'.'.join(map(str, self._server.version))} at {self._settings.weaviate.url}"
 
     def create(self, connection: Connection, generation: Generation) -> None:
