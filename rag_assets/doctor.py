@@ -50,6 +50,8 @@ def examine(source: Path | str | None = None, collection: str | None = None) -> 
         ("model", _model),
         ("database", _database),
     ]
+    stores = {settings.store, *(settings.store_of(name) for name in settings.collections)} - {"pgvector"}
+    looks += [(name, _store(name)) for name in sorted(stores)]
     for name in settings.collections:
         looks.append((f"source of {name}", _source_of(name)))
     looks.append(("answering model", _answers))
@@ -111,6 +113,19 @@ def _database(settings: Settings) -> tuple[State, str]:
         ).fetchone()
     kind = "server of RAG_POSTGRES_URL" if settings.postgres_url else "embedded"
     return "ok", f"{kind}, PostgreSQL {row[0] if row else '?'}, pgvector {row[1] if row else '?'}"
+
+
+def _store(name: str) -> Callable[[Settings], tuple[State, str]]:
+    def look(settings: Settings) -> tuple[State, str]:
+        from rag_assets.stores.choosing import build_store
+
+        store = build_store(name, settings)
+        try:
+            return "ok", store.check()
+        finally:
+            store.close()
+
+    return look
 
 
 def _source_of(name: str) -> Callable[[Settings], tuple[State, str]]:

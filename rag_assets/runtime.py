@@ -4,7 +4,7 @@ One ``Runtime`` serves a whole process: the model loads once, the parsers stay w
 and the command line receive the same object.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ from rag_assets.models import Embedder, Progress, ServedEmbedder, silent
 from rag_assets.plan import Plan
 from rag_assets.settings import ChunkingSettings, EmbedderSettings, IndexSettings, LexicalSettings, Settings
 from rag_assets.stores.analysis import analyzer_fingerprint
+from rag_assets.stores.choosing import build_store
+from rag_assets.stores.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Runtime:
         self._embedders: dict[EmbedderSettings, Embedder] = {}
         self._lost: dict[int, RagAssetsError | None] = {}
         self._sources: dict[str, DocumentSource] = {}
+        self._stores: dict[str, Store] = {}
 
     def __enter__(self) -> "Runtime":
         return self
@@ -71,7 +74,9 @@ class Runtime:
         self.close()
 
     def close(self) -> None:
-        """Stop the parsers and close the pool, if they were ever made."""
+        """Stop the parsers, close the stores and the pool, if they were ever made."""
+        while self._stores:
+            self._stores.popitem()[1].close()
         for name in ("parsers", "database"):
             part = self.__dict__.pop(name, None)
             if part is not None:
@@ -163,7 +168,7 @@ class Runtime:
         return GenerationKey(
             self.chunker_fp(collection),
             self.embedder.fingerprint,
-            index_fingerprint(self.settings.index, self.settings.lexical),
+            index_fingerprint(self.settings.index, self.settings.lexical, store_config(self.settings, collection)),
         )
 
     def recipe(self, collection: str) -> Recipe:
@@ -229,7 +234,21 @@ class Runtime:
             },
             # k1 and b are chosen per query, as ef_search is.
             "lexical": self.settings.lexical.model_dump(mode="json", include={"language", "stop_words"}),
+            **({"store": store} if (store := store_config(self.settings, collection)) else {}),
         }
+
+    def store_of(self, generation: Generation) -> Store:
+        """The store that holds a generation."""
+        return self._store(generation.config.get("store", {}).get("kind", "pgvector"))
+
+    def store(self, collection: str) -> Store:
+        """The store the configuration asks for."""
+        return self._store(self.settings.store_of(collection))
+
+    def _store(self, kind: str) -> Store:
+        if kind not in self._stores:
+            self._stores[kind] = build_store(kind, self.settings)
+        return self._stores[kind]
 
     def followed(self, collection: str) -> list[Generation]:
         """The live generation, where a shard's run must keep it up to date beside the one the configuration asks for."""
@@ -249,7 +268,15 @@ class Runtime:
             return generations.live(connection, collection)
 
 
-def index_fingerprint(settings: IndexSettings, lexical: LexicalSettings) -> str:
+def store_config(settings: Settings, collection: str) -> Mapping[str, Any]:
+    """What of the store belongs to a generation; nothing for PostgreSQL. Its address does not: a server may move."""
+    if settings.store_of(collection) == "pgvector":
+        return {}
+    weaviate = settings.weaviate.model_dump(include={"multi_tenancy", "replication_factor"})
+    return {"kind": "weaviate", **weaviate}
+
+
+def index_fingerprint(settings: IndexSettings, lexical: LexicalSettings, store: Mapping[str, Any] | None = None) -> str:
     """Fingerprint of what decides an HNSW graph and a lexical index; ``ef_search``, ``k1`` and ``b`` are chosen per query."""
     return fingerprint.fingerprint(
         {
@@ -258,5 +285,6 @@ def index_fingerprint(settings: IndexSettings, lexical: LexicalSettings) -> str:
             "ef": settings.ef_construction,
             "lexical": analyzer_fingerprint(lexical),
             **({"token_vectors": "int4"} if settings.token_vectors else {}),
+            **({"store": dict(store)} if store else {}),
         }
     )

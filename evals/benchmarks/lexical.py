@@ -34,6 +34,7 @@ from rag_assets.retrieval.candidates import Asked, find
 from rag_assets.settings import IndexSettings, LexicalSettings, RetrievalSettings
 from rag_assets.stores import lexical, lexical_segments, pgvector
 from rag_assets.stores.analysis import analyzer, stop_list
+from rag_assets.stores.postgres import PostgresSearcher
 
 K = 10
 LANGUAGES = {"de": "german", "es": "spanish", "ru": "russian", "ar": "arabic", "hi": "hindi"}
@@ -333,7 +334,8 @@ def measure(database: Database, count: int, dimension: int, queries: int) -> Non
 
 def hybrid(connection: psycopg.Connection[Any], generation: Generation, asked: Asked) -> Any:
     """What a search does in its snapshot: both sides, fused, and the rows of the hits."""
-    found = find(connection, generation, asked, K, RetrievalSettings(), LexicalSettings(), IndexSettings().ef_search)
+    searcher = PostgresSearcher(connection, generation)
+    found = find(searcher, asked, K, RetrievalSettings(), LexicalSettings(), IndexSettings().ef_search)
     return pgvector.fetch(connection, generation, found.order, asked.vector)
 
 

@@ -63,6 +63,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: PlanConfig, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
         collection, shard = parse_shard_key(context)
+        runtime.store(collection).check()
         plan = _plan(context, runtime, collection, shard, config)
         work = partial(raw_documents.materialize, runtime, plan, shard)
         result = _materialized(runtime, taken(runtime, "raw_documents", collection, shard, work))

@@ -9,7 +9,6 @@ from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
 from rag_assets.failpoints import failpoint
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
 
 MIN_CHURN = 1000
 """Fewer rows than this are no reason: a small index answers from few hops whatever was done to it."""
@@ -24,7 +23,7 @@ def complaints(runtime: Runtime, live: Generation) -> list[str]:
             f"{live.churned_rows:,} rows were written or deleted since its graph was built from {live.built_rows:,}"
         )
     with runtime.database.transaction(snapshot=True) as connection:
-        if not pgvector.has_index(connection, live):
+        if not runtime.store_of(live).has_index(connection, live):
             found.append("it has no valid HNSW index")
     evaluated = store.latest_or_none(runtime, live)
     if evaluated is not None:
@@ -51,10 +50,8 @@ def begin_rebuild(runtime: Runtime, collection: str) -> tuple[str, ...]:
             if other.state == "withdrawn":
                 return ()
             if other.state == "refused":
-                lexical.drop(connection, other)
-                pgvector.drop(connection, other)
+                runtime.store_of(other).drop(connection, other)
         begun = generations.begin_rebuild(connection, live)
-        pgvector.create(connection, begun)
-        lexical.create(connection, begun)
+        runtime.store_of(begun).create(connection, begun)
         failpoint("rebuild.begun")
     return tuple(reasons)

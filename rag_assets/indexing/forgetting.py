@@ -1,7 +1,7 @@
 """``forget``: one document leaves every table, generation and cache, and what is left of it is counted as evidence."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,14 @@ from typing import Any
 from psycopg import sql
 
 from rag_assets.database import generations, judgements, ledger
+from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import ConfigurationError
 from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import shard_of
+from rag_assets.indexing import mirroring
 from rag_assets.indexing.history import black_out_history
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical
 
 _TABLES = ("source_file", "document", "chunked", "chunk", "indexed", "index_entry")
 
@@ -62,7 +63,8 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
             )
         doc_id, path, content_hash = row[0], bytes(row[1]), row[2]
         ledger.spend_lease(connection, ledger.take_lease(connection, collection, shards, shard_of(doc_id, shards)))
-        removed = _remove(connection, collection, doc_id)
+        known = generations.all_generations(connection, collection)
+        removed = _remove(runtime, connection, known, doc_id)
         failpoint("forget.removed")
         connection.execute(
             "INSERT INTO forgotten (doc_id, collection, uri, content_hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -73,9 +75,15 @@ def forget(runtime: Runtime, collection: str, document: str) -> Forgotten:
         events = black_out_history(connection, document, reports)
     for folder in reports:
         _delete_report(folder)
+    # A collection that belongs to no generation may hold the document as well.
+    mirroring.sweep(runtime, collection, known)
     with runtime.database.transaction(snapshot=True) as connection:
         left = {table: _count(connection, table, doc_id) for table in _TABLES}
         left["judgement"] = judgements.count(connection, collection, document)
+    for generation in known:
+        for place, count in runtime.store_of(generation).left_of(runtime.database, generation, doc_id).items():
+            left[place] = left.get(place, 0) + count
+            removed.setdefault(place, 0)
     return Forgotten(
         collection=collection,
         document=document,
@@ -105,13 +113,14 @@ def _count(connection: Connection, table: str, doc_id: str) -> int:
     return int(row[0])
 
 
-def _remove(connection: Connection, collection: str, doc_id: str) -> dict[str, int]:
+def _remove(runtime: Runtime, connection: Connection, known: Sequence[Generation], doc_id: str) -> dict[str, int]:
     removed = {table: _count(connection, table, doc_id) for table in _TABLES}
     rows = connection.execute(
         "DELETE FROM index_entry WHERE doc_id = %s RETURNING generation_id, chunk_id", (doc_id,)
     ).fetchall()
-    for generation in generations.all_generations(connection, collection):
-        lexical.forget(connection, generation, [row[1] for row in rows if row[0] == generation.id])
+    for generation in known:
+        mine = [row[1] for row in rows if row[0] == generation.id]
+        runtime.store_of(generation).forget(connection, generation, doc_id, mine)
     for statement in (
         "DELETE FROM indexed WHERE doc_id = %s",
         "DELETE FROM chunked WHERE doc_id = %s",

@@ -8,10 +8,10 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.failpoints import failpoint
+from rag_assets.indexing import mirroring
 from rag_assets.indexing.forgetting import delete_unreferenced
 from rag_assets.indexing.promotion import drop
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical
 
 _IS_UNUSED = sql.SQL(
     "k.collection = %(collection)s AND k.chunker_fp <> %(wanted)s"
@@ -28,6 +28,8 @@ class Collected:
     """Names of generations that were neither live, nor kept for rollback, nor what the configuration asks for."""
     chunks: int
     """Chunks cut in a way that no remaining generation uses."""
+    outside: tuple[str, ...]
+    """What stood in a store outside PostgreSQL and belonged to no generation."""
     vectors: int
     """Vectors of texts that no chunk and no generation has, or of models that no generation uses."""
 
@@ -41,12 +43,14 @@ def collect_garbage(runtime: Runtime, collection: str) -> Collected:
     live = runtime.live(collection)
     if live is not None:
         with runtime.database.transaction() as connection:
-            lexical.optimise(connection, live)
+            runtime.store_of(live).optimise(connection, live)
     with runtime.database.transaction() as connection:
         chunks = _drop_chunks(connection, collection, runtime.chunker_fp(collection))
         failpoint("garbage.chunks")
         vectors = _drop_models(connection, runtime.embedder.fingerprint) + delete_unreferenced(connection)
-    return Collected(tuple(generation.name for generation in dropped), chunks, vectors)
+        known = generations.all_generations(connection, collection)
+    outside = mirroring.sweep(runtime, collection, known)
+    return Collected(tuple(generation.name for generation in dropped), chunks, tuple(outside), vectors)
 
 
 def _abandoned(runtime: Runtime, collection: str) -> list[Generation]:

@@ -10,7 +10,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import fingerprint
 from rag_assets.indexing.results import StageResult
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector, reachability
+from rag_assets.stores import pgvector
 
 
 def materialize(runtime: Runtime, collection: str) -> StageResult:
@@ -22,15 +22,13 @@ def materialize(runtime: Runtime, collection: str) -> StageResult:
     started = time.perf_counter()
     generation = existing_target(runtime, collection)
     runtime.progress("index", 0, 1)
+    store = runtime.store_of(generation)
+    store.catch_up(runtime.database, generation)
     with runtime.database.transaction() as connection:
-        built = pgvector.build_index(connection, generation, runtime.settings.index)
+        built = store.build(connection, generation, runtime.settings.index)
         failpoint("hnsw_index.built")
         rows = pgvector.count(connection, generation)
         if built:
-            if reachability.unreachable(connection, generation):
-                # Another build makes another graph; whether that is whole is judged before it goes live.
-                pgvector.rebuild_index(connection, generation)
-            lexical.optimise(connection, generation)
             generations.note_built(connection, generation.id, rows)
         size = pgvector.size_bytes(connection, generation)
         contents = contents_hash(connection, generation)

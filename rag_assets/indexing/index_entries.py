@@ -8,9 +8,9 @@ from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
 from rag_assets.errors import NotEmbedded
 from rag_assets.failpoints import failpoint
+from rag_assets.indexing import mirroring
 from rag_assets.indexing.results import StageResult, combined
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
 
 _STALE = """
     SELECT d.doc_id, d.document_hash FROM document d
@@ -44,6 +44,7 @@ def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
 
 def _update(runtime: Runtime, collection: str, shard: int, generation: Generation) -> StageResult:
     started = time.perf_counter()
+    store = runtime.store_of(generation)
     shards = runtime.settings.sync.shards
     with runtime.database.transaction() as connection:
         lease = ledger.take_lease(connection, collection, shards, shard)
@@ -62,8 +63,7 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
         _refuse_unembedded(connection, {**parameters, "documents": documents}, shard)
         if stale or gone:
             ledger.spend_lease(connection, lease)
-        applied = pgvector.apply(connection, generation, [*documents, *gone])
-        lexical.apply(connection, generation, applied.added_ids, applied.removed_ids)
+        applied = store.apply(connection, generation, [*documents, *gone])
         failpoint("index_entries.applied")
         _record(connection, generation, stale, gone, applied.added + applied.updated + applied.removed)
         failpoint("index_entries.recorded")
@@ -75,8 +75,7 @@ def _update(runtime: Runtime, collection: str, shard: int, generation: Generatio
         }
         result = _result(connection, generation, shard, parameters, counts, time.perf_counter() - started)
     if stale or gone:
-        with runtime.database.transaction() as connection:
-            lexical.compact(connection, generation)
+        mirroring.settle(runtime, generation)
     return result
 
 
@@ -92,8 +91,7 @@ def target_generation(runtime: Runtime, collection: str) -> Generation:
     with runtime.database.transaction() as connection:
         generation = generations.create(connection, collection, key, runtime.config(collection), dimension)
         failpoint("generation.begun")
-        pgvector.create(connection, generation)
-        lexical.create(connection, generation)
+        runtime.store_of(generation).create(connection, generation)
         return generation
 
 

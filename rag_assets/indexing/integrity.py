@@ -8,7 +8,7 @@ from psycopg import sql
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical_integrity, pgvector, reachability
+from rag_assets.stores import pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,11 @@ class Integrity:
 
     rows: int
     missing: int
-    """Chunks that have no row."""
+    """Chunks that have no row, and rows that a mirror of them does not have."""
     extra: int
-    """Rows that have no chunk."""
+    """Rows that have no chunk, and what a mirror has though there is no row."""
     wrong: int
-    """Rows whose text, vector or payload is not the chunk's and its document's."""
+    """Rows whose text, vector or payload is not the chunk's and its document's, or that a mirror has otherwise."""
     stale_documents: int
     """Documents whose current version is not in the generation, or is not cut, or whose parsed form is gone."""
     unreachable: int
@@ -106,10 +106,19 @@ def inspect(runtime: Runtime, generation: Generation) -> Integrity:
         missing, extra, wrong, stale = (count(text)[0] for text in (_MISSING, _EXTRA, _WRONG, _STALE))
         truncated = count(_TRUNCATED)[0]
         lost = len(connection.execute(LOST_CHUNKS, parameters).fetchall())
-        unreachable = len(reachability.unreachable(connection, generation))
-        lexical = lexical_integrity.faults(connection, generation)
-    looked_up = min(rows, reachability.ROWS)
-    return Integrity(rows, missing, extra, wrong, stale, unreachable, looked_up, lost, lexical, truncated)
+        found = runtime.store_of(generation).faults(connection, generation)
+    return Integrity(
+        rows=rows,
+        missing=missing + found.missing,
+        extra=extra + found.extra,
+        wrong=wrong + found.wrong,
+        stale_documents=stale,
+        unreachable=found.unreachable,
+        looked_up=found.looked_up,
+        lost_chunks=lost,
+        lexical=found.lexical,
+        truncated=truncated,
+    )
 
 
 def _reads(runtime: Runtime, generation: Generation) -> int | None:

@@ -8,8 +8,8 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import GateRefused, RagAssetsError
 from rag_assets.failpoints import failpoint
+from rag_assets.indexing import mirroring
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,25 @@ def promote(
     with runtime.database.transaction() as connection:
         previous = generations.promote(connection, generation, who=who, reason=reason, replacing=replacing)
         live = generations.by_id(connection, generation.id)
+    _announce(runtime, live.collection)
     return Promotion(live, previous, changed=True)
+
+
+def _announce(runtime: Runtime, collection: str) -> None:
+    """Let readers outside PostgreSQL see what went live; where that fails or is never reached, the next sync does it.
+
+    Raises:
+        RagAssetsError: it failed.
+    """
+    with runtime.database.transaction() as connection:
+        known = generations.all_generations(connection, collection)
+    try:
+        mirroring.announce(runtime, collection, known)
+    except RagAssetsError as error:
+        live = next(generation.name for generation in known if generation.is_live)
+        raise RagAssetsError(
+            f"{live} is live, but: {error} The next sync, or `rag-assets reconcile`, tries again."
+        ) from error
 
 
 def ready(runtime: Runtime, generation: Generation) -> None:
@@ -92,10 +110,11 @@ def rollback(runtime: Runtime, collection: str, *, who: str) -> Promotion:
         # Of one key there is one unfinished generation: what was to replace the one that goes is of no use now.
         for other in generations.all_generations(connection, collection):
             if other.key == live.key and other.state in ("building", "ready", "refused"):
-                lexical.drop(connection, other)
-                pgvector.drop(connection, other)
+                runtime.store_of(other).drop(connection, other)
         generations.withdraw(connection, live.id, f"rolled back by {who}; `rag-assets promote` makes it live again")
-        return Promotion(generations.by_id(connection, target.id), live, changed=True)
+        done = Promotion(generations.by_id(connection, target.id), live, changed=True)
+    _announce(runtime, collection)
+    return done
 
 
 def drop_superfluous(runtime: Runtime, collection: str) -> list[Generation]:
@@ -114,12 +133,13 @@ def drop(runtime: Runtime, unwanted: Sequence[Generation]) -> list[Generation]:
             current = generations.by_id_or_none(connection, generation.id)
             if current is None or current.state != generation.state:
                 continue
-            lexical.drop(connection, generation)
-            pgvector.drop(connection, generation)
+            runtime.store_of(generation).drop(connection, generation)
             failpoint("generation.dropped")
         dropped.append(generation)
         # Reports quote documents; none may outlive what `forget` can still find.
         reports = runtime.settings.home / "reports" / generation.collection
         for folder in reports.glob(f"{generation.sequence:04d}-*"):
             shutil.rmtree(folder, ignore_errors=True)
+    for collection in {generation.collection for generation in dropped}:
+        mirroring.sweep(runtime, collection, dropped)
     return dropped

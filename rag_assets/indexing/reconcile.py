@@ -11,13 +11,12 @@ from psycopg import sql
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.database.ledger import Connection
-from rag_assets.failpoints import failpoint
 from rag_assets.fingerprint import shard_of
-from rag_assets.indexing import chunks, embeddings, index_entries
+from rag_assets.indexing import chunks, embeddings, index_entries, mirroring
 from rag_assets.indexing.embeddings import embed_lost
 from rag_assets.indexing.integrity import LOST_CHUNKS, Integrity, inspect
 from rag_assets.runtime import Runtime
-from rag_assets.stores import lexical, pgvector
+from rag_assets.stores import pgvector
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,7 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
     Raises:
         RagAssetsError: the generation's model is not what it was.
     """
+    store = runtime.store_of(generation)
     before = inspect(runtime, generation)
     repaired, rebuilt = 0, False
     if before.lost_chunks:
@@ -73,17 +73,19 @@ def reconcile(runtime: Runtime, generation: Generation) -> Reconciliation:
         embed_lost(runtime, generation.collection, runtime.recipe_of(generation))
     if before_rewrite.missing or before_rewrite.extra or before_rewrite.wrong:
         with runtime.database.transaction() as connection:
-            repaired += _rewrite(connection, generation)
+            repaired += _rewrite(runtime, connection, generation)
     if before.unreachable:
         with runtime.database.transaction() as connection:
-            pgvector.rebuild_index(connection, generation)
+            store.rebuild_index(connection, generation)
             generations.note_built(connection, generation.id, before.rows)
         rebuilt = True
+    if before.faults:
+        store.resync(runtime.database, generation)
     after = inspect(runtime, generation) if before.faults else before
     rebuilt_lexical = after.lexical > 0
     if rebuilt_lexical:
         with runtime.database.transaction() as connection:
-            lexical.rebuild(connection, generation)
+            store.rebuild_words(connection, generation)
         after = inspect(runtime, generation)
     return Reconciliation(generation, before, after, repaired, rebuilt, rebuilt_lexical)
 
@@ -108,7 +110,7 @@ def _cut_again(runtime: Runtime, generation: Generation) -> int:
     return len(lost)
 
 
-def _rewrite(connection: Connection, generation: Generation) -> int:
+def _rewrite(runtime: Runtime, connection: Connection, generation: Generation) -> int:
     parameters = {
         "collection": generation.collection,
         "chunker": generation.key.chunker_fp,
@@ -120,12 +122,7 @@ def _rewrite(connection: Connection, generation: Generation) -> int:
         sql.SQL(_SUSPECT).format(table=table, payload=sql.SQL(pgvector.PAYLOAD)), parameters
     ).fetchall()
     suspects = [row[0] for row in rows]
-    deleted = connection.execute(
-        sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s) RETURNING chunk_id").format(table), (suspects,)
-    ).fetchall()
-    failpoint("reconcile.deleted")
-    applied = pgvector.apply(connection, generation, suspects)
-    lexical.apply(connection, generation, applied.added_ids, [row[0] for row in deleted])
+    runtime.store_of(generation).rewrite(connection, generation, suspects)
     # What the generation is noted to hold must be what it holds: a suspect without chunks is not in it.
     connection.execute(
         "DELETE FROM indexed i WHERE generation_id = %s AND doc_id = ANY(%s)"
@@ -139,4 +136,8 @@ def reconcile_live(runtime: Runtime, collection: str) -> Reconciliation | None:
     """Reconcile what answers queries; None when nothing is live."""
     with runtime.database.transaction() as connection:
         live = generations.live(connection, collection)
-    return reconcile(runtime, live) if live else None
+    if live is None:
+        return None
+    done = reconcile(runtime, live)
+    mirroring.catch_up(runtime, collection)
+    return done

@@ -49,6 +49,7 @@ def _collection(connection: Connection, runtime: Runtime, name: str) -> dict[str
         "source": described(runtime.settings.collection(name).source),
         "documents": documents[0],
         "chunks": pgvector.count(connection, live) if live else 0,
+        "store": runtime.settings.store_of(name),
         "live_generation": live.name if live else None,
         "generations": [_generation(connection, g) for g in generations.all_generations(connection, name)],
         "shards": {f"{shard:02d}": count for shard, count in shards},

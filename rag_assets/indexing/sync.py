@@ -11,6 +11,7 @@ from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, DatabaseLost, GateRefused, Superseded
 from rag_assets.indexing.ahead import Ahead
+from rag_assets.indexing.mirroring import catch_up
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.raw_documents import READS
 from rag_assets.indexing.results import StageResult
@@ -101,6 +102,7 @@ def sync(
     started = time.perf_counter()
     first = len(runtime.results)
 
+    runtime.store(collection).check()
     # Hashing a model takes longer than listing a thousand files, and another core.
     runtime.prepare(lambda: runtime.embedder.fingerprint)
 
@@ -124,6 +126,7 @@ def sync(
         if read:
             runtime.prepare(runtime.embedder.warm)
         running = _run_shards(runtime, runner, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
+    _persistently(runtime, lambda: catch_up(runtime, collection))
     target = _persistently(runtime, lambda: runtime.target(collection))
     promoted, refused = False, None
     if target is not None and not target.is_live and target.state != "withdrawn":

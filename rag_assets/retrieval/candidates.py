@@ -1,18 +1,16 @@
 """Candidates of one question from one generation: what each side finds, and how the two become one ranking."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from rag_assets.database.generations import Generation
 from rag_assets.models import Condition
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
 from rag_assets.settings import LexicalSettings, RetrievalSettings
-from rag_assets.stores import filtered, lexical, pgvector
-from rag_assets.stores.filtered import Plan
+from rag_assets.stores.protocol import Near, Plan, Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +45,14 @@ class Candidates:
 
 
 def find(
-    connection: pgvector.Connection,
-    generation: Generation,
+    searcher: Searcher,
     asked: Asked,
     count: int,
     settings: RetrievalSettings,
     lexical_settings: LexicalSettings,
     ef_search: int,
 ) -> Candidates:
-    """At least ``count`` candidates, if there are so many, best first; call inside a snapshot.
+    """At least ``count`` candidates, if there are so many, best first.
 
     Raises:
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
@@ -63,23 +60,16 @@ def find(
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
     seconds: dict[str, float] = {}
     began = time.perf_counter()
-    dense, passing, plan = dense_side(connection, generation, asked, depth, ef_search)
+    side = dense_side(searcher, asked, depth, ef_search)
+    dense, plan = side.found, side.plan
     if asked.vector is not None:
         began = _lap(seconds, "dense", began)
     bm25: dict[str, float] = {}
     others: Mapping[str, float] = {}
     # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
-    if settings.mode == "lexical" or (settings.mode == "hybrid" and lexical.settings_of(generation) is not None):
-        found = lexical.search(
-            connection,
-            generation,
-            asked.question,
-            depth,
-            settings=lexical_settings,
-            filters=asked.filters,
-            passing=passing,
-            share=plan.share if plan else 1.0,
-            also=tuple(dense),
+    if settings.mode == "lexical" or (settings.mode == "hybrid" and searcher.has_words):
+        found = searcher.words(
+            asked.question, depth, settings=lexical_settings, near=side, filters=asked.filters, also=tuple(dense)
         )
         bm25 = {match.chunk_id: match.score for match in found.matches}
         others = found.others
@@ -89,7 +79,7 @@ def find(
         return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan, seconds=seconds)
     near: Mapping[str, float] = {}
     if settings.fusion == "convex":
-        near = pgvector.similarities(connection, generation, [item for item in bm25 if item not in dense], asked.vector)
+        near = searcher.similarities([item for item in bm25 if item not in dense], asked.vector)
     fused = fuse(dense, bm25, settings, other_dense=near, other_bm25=others)
     order = tuple(ranked(fused))[:count]
     _lap(seconds, "fuse", began)
@@ -103,18 +93,9 @@ def _lap(seconds: dict[str, float], stage: str, began: float) -> float:
     return now
 
 
-def dense_side(
-    connection: pgvector.Connection, generation: Generation, asked: Asked, depth: int, ef_search: int
-) -> tuple[dict[str, float], Collection[str] | None, Plan | None]:
-    """(what the dense side finds, ids of all rows that pass the filter where they had to be listed, the way taken)."""
-    if not asked.filters:
-        if asked.vector is None:
-            return {}, None, None
-        found = pgvector.nearest(connection, generation, asked.vector, depth, ef_search=ef_search, exact=asked.exact)
-        return dict(found), None, None
-    return filtered.find(
-        connection, generation, asked.vector, depth, asked.filters, ef_search=ef_search, exact=asked.exact
-    )
+def dense_side(searcher: Searcher, asked: Asked, depth: int, ef_search: int) -> Near:
+    """What the dense side finds."""
+    return searcher.nearest(asked.vector, depth, ef_search=ef_search, exact=asked.exact, filters=asked.filters)
 
 
 def fuse(

@@ -22,7 +22,7 @@ from rag_assets.litellm_client import load_litellm
 from rag_assets.models import Embedder, TokenEmbedder
 from rag_assets.retrieval.fusion import convex_combination, ranked
 from rag_assets.settings import RetrievalSettings
-from rag_assets.stores.pgvector import Row
+from rag_assets.stores.protocol import Row
 
 LATE_INTERACTION = "late-interaction"
 CROSS_ENCODER = "cross-encoder:"

@@ -18,8 +18,8 @@ from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.rerank import LATE_INTERACTION, blended, build_reranker, passage_text, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
-from rag_assets.stores import pgvector, token_vectors
-from rag_assets.stores.filtered import Plan
+from rag_assets.stores import token_vectors
+from rag_assets.stores.protocol import Plan, Row
 
 MAX_K = 1000
 _ATTEMPTS = 5
@@ -154,7 +154,7 @@ class _Passages:
     generation: Generation
     found: Candidates | None = None
     """None: another generation is live now, and its questions are embedded otherwise."""
-    rows: Mapping[str, pgvector.Row] | None = None
+    rows: Mapping[str, Row] | None = None
     tokens: Mapping[str, bytes] = field(default_factory=dict)
     """Chunk id -> quantised token vectors, where the reranker compares them and they are kept."""
 
@@ -169,9 +169,9 @@ def _in_one_snapshot(
         if live is not None and live.key.embedder_fp != asked.key.embedder_fp and question.vector is not None:
             return _Passages(live)
         chosen = live or asked
+        searcher = runtime.store_of(chosen).searcher(connection, chosen)
         found = find(
-            connection,
-            chosen,
+            searcher,
             question,
             count,
             settings,
@@ -181,7 +181,7 @@ def _in_one_snapshot(
         tokens: Mapping[str, bytes] = {}
         if settings.rerank == LATE_INTERACTION and token_vectors.are_kept(chosen):
             tokens = token_vectors.read(connection, chosen, found.order[: settings.rerank_depth])
-        return _Passages(chosen, found, pgvector.fetch(connection, chosen, found.order, question.vector), tokens)
+        return _Passages(chosen, found, searcher.fetch(found.order, question.vector), tokens)
 
 
 def _reranked(
@@ -218,7 +218,7 @@ def _diverse(hits: Sequence[Hit], k: int, settings: RetrievalSettings) -> tuple[
 def _hits(
     collection: str,
     order: Sequence[str],
-    rows: Mapping[str, pgvector.Row],
+    rows: Mapping[str, Row],
     found: Candidates,
     reranked: Mapping[str, float],
 ) -> tuple[Hit, ...]:
@@ -254,10 +254,9 @@ def similarities(
 ) -> list[float]:
     """Cosine similarities of the ``k`` rows the dense side finds nearest to a unit vector, highest first."""
     with runtime.database.transaction(snapshot=True) as connection:
-        found = pgvector.nearest(
-            connection, generation, vector, k, ef_search=runtime.settings.index.ef_search, exact=exact
-        )
-    return [similarity for _, similarity in found]
+        searcher = runtime.store_of(generation).searcher(connection, generation)
+        near = searcher.nearest(vector, k, ef_search=runtime.settings.index.ef_search, exact=exact)
+    return list(near.found.values())
 
 
 def live_generation(runtime: Runtime, collection: str) -> Generation:

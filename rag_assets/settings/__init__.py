@@ -28,6 +28,7 @@ from rag_assets.settings.sections import (
 )
 from rag_assets.settings.source_urls import Source
 from rag_assets.settings.sources import SourceOptions, SourcesSettings
+from rag_assets.settings.weaviate import WeaviateSettings
 
 __all__ = [
     "CONFIG_FILE",
@@ -55,6 +56,7 @@ __all__ = [
     "SourceOptions",
     "SourcesSettings",
     "SyncSettings",
+    "WeaviateSettings",
     "find_config",
     "load_settings",
 ]

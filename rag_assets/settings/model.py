@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,7 +26,9 @@ from rag_assets.settings.sections import (
 )
 from rag_assets.settings.source_urls import OBJECT_STORES, Source, checked_source
 from rag_assets.settings.sources import SourceOptions, SourcesSettings
+from rag_assets.settings.weaviate import WeaviateSettings
 
+StoreName = Literal["pgvector", "weaviate"]
 CONFIG_FILE = "rag_assets.toml"
 DEFAULT_COLLECTION = "default"
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
@@ -50,6 +53,8 @@ class CollectionSettings(Section):
     """Overrides the top-level ``[chunking]`` for this collection."""
     retrieval: RetrievalSettings | None = None
     """Overrides the top-level ``[retrieval]`` for this collection."""
+    store: StoreName | None = None
+    """Overrides the top-level ``store`` for this collection."""
     gates: GateSettings | None = None
     """The gates of this collection; see ``thresholds``."""
 
@@ -74,6 +79,10 @@ class Settings(Section):
     postgres_url: str | None = Field(default=None, repr=False)
     collections: dict[str, CollectionSettings] = Field({})
     sources: SourcesSettings = SourcesSettings()
+    store: StoreName = "pgvector"
+    """What answers queries: PostgreSQL itself, or a Weaviate server that mirrors it. A change builds a new index, which embeds
+    nothing."""
+    weaviate: WeaviateSettings = WeaviateSettings()
     parsing: ParsingSettings = ParsingSettings()
     chunking: ChunkingSettings = ChunkingSettings()
     embedder: EmbedderSettings = EmbedderSettings()
@@ -116,6 +125,11 @@ class Settings(Section):
     def chunking_of(self, name: str) -> ChunkingSettings:
         """The chunking settings in force for one collection."""
         return self.collection(name).chunking or self.chunking
+
+    def store_of(self, name: str) -> StoreName:
+        """What answers the queries of one collection."""
+        found = self.collections.get(name)
+        return (found.store if found else None) or self.store
 
     def retrieval_of(self, name: str) -> RetrievalSettings:
         """The retrieval settings in force for one collection."""

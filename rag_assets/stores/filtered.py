@@ -14,8 +14,8 @@ that the same question is answered the same way while the table is.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.models import Condition
 from rag_assets.stores import pgvector
 from rag_assets.stores.conditions import clause, indexed
-from rag_assets.stores.pgvector import Connection
+from rag_assets.stores.protocol import MOST_EXACT, Connection, Plan
 
 SMALL = 2000
 """Rows that are compared at once without estimating anything: 3 ms."""
@@ -36,40 +36,10 @@ NEAREST = 100
 """Rows nearest to a question that are looked at before the graph is walked behind a filter: 2 ms."""
 WIDEST_BEAM = 1000
 """What pgvector allows for ``hnsw.ef_search``."""
-MOST_EXACT = 200_000
-"""Rows that are compared for the sake of recall where the graph would be quicker: half a second."""
 _BEAM_FACTOR = 2
 # Microseconds, measured at 384 dimensions (evals/benchmarks/filters.py): comparing a row that an index found, reading one to see
 # whether it passes, and one place in the graph's beam.
 _COMPARED, _READ, _WALKED = 3.0, 1.2, 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which way a filtered search takes, and why."""
-
-    way: Literal["index", "exact"]
-    rows: int
-    """Rows of the generation, about; 0: not looked at."""
-    passing: int | None = None
-    """How many of them pass, about; None: not estimated."""
-    beam: int = 0
-    """``ef_search`` in force on the way through the graph."""
-    fell_back: bool = False
-    """The graph did not give as many rows as were asked for, and every row was compared after all."""
-
-    near: float | None = None
-    """Share of rows that pass among those nearest to the question; None: not looked at."""
-
-    @property
-    def misses_rows(self) -> bool:
-        """Whether the graph would miss some: the rows that pass are elsewhere than the question, where its walk ends early."""
-        return self.near is not None and self.near < self.share / 2 and (self.passing or 0) <= MOST_EXACT
-
-    @property
-    def share(self) -> float:
-        """About which share of the rows passes: more than 0."""
-        return max(1, self.passing or 0) / max(1, self.rows)
 
 
 def choose(

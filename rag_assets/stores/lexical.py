@@ -13,7 +13,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.stores.analysis import analyzer_fingerprint
 from rag_assets.stores.lexical_codec import TOMBSTONE
 from rag_assets.stores.lexical_compaction import compact, optimise
-from rag_assets.stores.lexical_search import Match, search
+from rag_assets.stores.lexical_search import search
 from rag_assets.stores.lexical_segments import (
     Connection,
     dead_rows,
@@ -26,6 +26,7 @@ from rag_assets.stores.lexical_segments import (
     settings_of,
     table,
 )
+from rag_assets.stores.protocol import Match
 
 __all__ = [
     "Match",

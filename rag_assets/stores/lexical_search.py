@@ -26,6 +26,7 @@ from rag_assets.stores.analysis import analyzer
 from rag_assets.stores.conditions import clause
 from rag_assets.stores.lexical_memory import Floats, Lists, Rows, last_rows, remember, remembered, rows_of
 from rag_assets.stores.lexical_segments import Connection
+from rag_assets.stores.protocol import Found, Match
 
 MOST_LOOKED_AT = 2000
 """Best rows whose payload is looked at when there is a filter; if too few of them pass, all rows that pass are listed."""
@@ -33,25 +34,6 @@ _SPARE = 1.5
 """How many more are looked at than would hold k, were the rows that pass scattered evenly."""
 
 TINY = float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A row that has any of the question's terms."""
-
-    chunk_id: str
-    score: float
-    """BM25 as Lucene computes it: without the constant factor k1 + 1, never negative."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a question finds."""
-
-    matches: Sequence[Match]
-    """Highest score first, equal scores by chunk id."""
-    others: Mapping[str, float]
-    """Scores of the rows that were asked for by id; 0 for one that has none of the question's terms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,10 @@
 Readers and writers address the partition itself, so that work on one generation never locks another's readers.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
 from pgvector import HalfVector
 from psycopg import sql
 
@@ -18,32 +15,9 @@ from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings
 from rag_assets.stores import payload_index
 from rag_assets.stores.conditions import clause
+from rag_assets.stores.protocol import Applied, Connection, Row
 
-Connection = psycopg.Connection[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """Rows a write added, rewrote (payload only) and removed."""
-
-    added: int = 0
-    updated: int = 0
-    removed: int = 0
-    added_ids: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """Chunk ids of the rows that were added …"""
-    removed_ids: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """… and removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row found by a search; ``dense`` is the cosine similarity."""
-
-    chunk_id: str
-    doc_id: str
-    text: str
-    payload: Mapping[str, Any]
-    dense: float
+__all__ = ["Applied", "Connection", "Row"]
 
 
 def table(generation: Generation) -> sql.Identifier:
@@ -153,7 +127,16 @@ def apply(connection: Connection, generation: Generation, doc_ids: Sequence[str]
         removed=len(removed),
         added_ids=added,
         removed_ids=tuple(row[0] for row in removed),
+        updated_ids=tuple(chunk_id for chunk_id, is_new in written if not is_new),
     )
+
+
+def delete(connection: Connection, generation: Generation, doc_ids: Sequence[str]) -> list[str]:
+    """Delete every row of these documents; returns their chunk ids."""
+    rows = connection.execute(
+        sql.SQL("DELETE FROM {} WHERE doc_id = ANY(%s) RETURNING chunk_id").format(table(generation)), (list(doc_ids),)
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def build_index(connection: Connection, generation: Generation, settings: IndexSettings) -> bool:

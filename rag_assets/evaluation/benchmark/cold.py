@@ -1,7 +1,7 @@
 """Cold starts: first queries on database connections that have run none, with the index out of PostgreSQL's buffers if that can be."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -49,8 +49,11 @@ def evict(runtime: Runtime, generation: Generation) -> bool:
     """Drop a generation's tables and indexes from PostgreSQL's buffers; False where that is not possible.
 
     It takes the extension pg_buffercache 1.6 (PostgreSQL 18), which is used where the database has it and never installed, and a
-    role that may.
+    role that may. What another store keeps in memory is not ours to drop.
     """
+    tables = runtime.store_of(generation).tables(generation)
+    if not tables:
+        return False
     try:
         with runtime.database.transaction() as connection:
             known = connection.execute(
@@ -69,17 +72,16 @@ def evict(runtime: Runtime, generation: Generation) -> bool:
                 )
                 SELECT pg_buffercache_evict_relation(oid::regclass) FROM relations
                 """,
-                (_tables(connection, generation),),
+                (_existing(connection, tables),),
             )
     except psycopg.errors.InsufficientPrivilege:
         return False
     return True
 
 
-def _tables(connection: psycopg.Connection[object], generation: Generation) -> list[str]:
-    """Those a search of the generation reads."""
-    names = [f"index_entry_g{generation.id}", f"lexical_posting_g{generation.id}", "lexical_segment", "token_vectors"]
+def _existing(connection: psycopg.Connection[object], names: Sequence[str]) -> list[str]:
+    """Those that there are."""
     rows = connection.execute(
-        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", (names,)
+        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", (list(names),)
     ).fetchall()
     return [str(row[0]) for row in rows]  # type: ignore[index]

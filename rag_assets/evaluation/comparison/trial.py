@@ -27,6 +27,8 @@ from rag_assets.models import Embedder, Vectors
 from rag_assets.runtime import Runtime
 from rag_assets.settings import ChunkingSettings
 from rag_assets.stores import lexical, pgvector
+from rag_assets.stores.postgres import PostgresStore
+from rag_assets.stores.protocol import Store
 
 Connection = psycopg.Connection[Any]
 
@@ -191,3 +193,7 @@ class _TrialRuntime(Runtime):
     def __init__(self, runtime: Runtime, connection: Connection) -> None:
         super().__init__(runtime.settings, embedder=runtime.embedder, progress=runtime.progress)
         self.__dict__["database"] = _OneTransaction(connection)
+
+    def store_of(self, generation: Generation) -> Store:
+        """PostgreSQL: the tables of a trial are nowhere else."""
+        return PostgresStore()

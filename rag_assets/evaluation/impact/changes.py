@@ -131,7 +131,10 @@ def settings_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
             found.append(Reason(kind, f"{kind}: {_difference(old.get(section), new.get(section)) or otherwise}"))
     if before.get("index") != after.get("index"):
         words, graph = (_difference(old.get(name), new.get(name)) for name in ("lexical", "index"))
-        if words or not graph:
+        kept = _difference(*({"store": made.get("store", {"kind": "pgvector"})} for made in (old, new)))
+        if kept:
+            found.append(Reason("HNSW index", f"HNSW index: {kept}"))
+        if words or not (graph or kept):
             found.append(Reason("lexical index", f"lexical index: {words or 'its analysis is of another release'}"))
         if graph:
             found.append(Reason("HNSW index", f"HNSW index: {graph}"))

@@ -14,7 +14,6 @@ from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.rerank import Reranker, blended, passage_text
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
-from rag_assets.stores import lexical, pgvector
 
 CUT_OFF = 10
 """Documents that count: nDCG@10."""
@@ -49,13 +48,12 @@ def look_up(runtime: Runtime, generation: Generation, question: Question, efs: I
     vector = embedder.embed_queries([question.question])[0]
     asked = Asked(question.question, vector, filters_of(question.filter))
     with runtime.database.transaction(snapshot=True) as connection:
-        dense = {ef: list(dense_side(connection, generation, asked, ef, ef)[0].items()) for ef in efs}
+        searcher = runtime.store_of(generation).searcher(connection, generation)
+        dense = {ef: list(dense_side(searcher, asked, ef, ef).found.items()) for ef in efs}
         bm25: list[tuple[str, float]] = []
         words: Mapping[str, float] = {}
-        if lexical.settings_of(generation) is not None:
-            found = lexical.search(
-                connection,
-                generation,
+        if searcher.has_words:
+            found = searcher.words(
                 question.question,
                 depth,
                 settings=runtime.settings.lexical,
@@ -65,7 +63,7 @@ def look_up(runtime: Runtime, generation: Generation, question: Question, efs: I
             bm25 = [(match.chunk_id, match.score) for match in found.matches]
             words = {**found.others, **dict(bm25)}
         ids = {chunk for one in (*dense.values(), bm25) for chunk, _ in one}
-        rows = pgvector.fetch(connection, generation, sorted(ids), vector)
+        rows = searcher.fetch(sorted(ids), vector)
     similarities = {chunk: row.dense for chunk, row in rows.items()}
     documents = {chunk: str(row.payload["document"]) for chunk, row in rows.items()}
     passages = {chunk: passage_text(row) for chunk, row in rows.items()}

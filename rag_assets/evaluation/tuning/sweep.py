@@ -112,7 +112,9 @@ class _Sweep:
         found = self._measure(every, fusions(self.present, lexical=has_lexical), values)
         plain = with_settings(self.present, rerank="none")
         best = _best(found, values)
-        found += self._measure(every, widths([plain, best]), values)
+        fixed = self._runtime.store_of(self._generation).beam_is_fixed
+        wider = [v for v in widths([plain, best]) if not fixed or v.ef_search == self.present.ef_search]
+        found += self._measure(every, wider, values)
         if self._reranker is not None:
             name = self._reranker[0]
             origins = distinct([plain, _best(found, values)])

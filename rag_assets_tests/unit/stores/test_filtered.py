@@ -20,7 +20,8 @@ from rag_assets.retrieval.candidates import find as find_candidates
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import IndexSettings, LexicalSettings, RetrievalSettings
 from rag_assets.stores import filtered, lexical, payload_index, pgvector
-from rag_assets.stores.filtered import Plan
+from rag_assets.stores.postgres import PostgresSearcher
+from rag_assets.stores.protocol import Plan
 from rag_assets_tests.filter_oracle import passes
 from rag_assets_tests.unit.stores import lexical_rows
 from rag_assets_tests.unit.stores.tables import (
@@ -105,7 +106,9 @@ def test_every_way_and_mode_finds_the_rows_that_pass_and_no_other(
         for mode in ("dense", "lexical", "hybrid"):
             asked = Asked("fish", None if mode == "lexical" else vector, filters)
             retrieval = RetrievalSettings(mode=mode)
-            both = find_candidates(connection, generation, asked, 100, retrieval, LexicalSettings(), 100)
+            both = find_candidates(
+                PostgresSearcher(connection, generation), asked, 100, retrieval, LexicalSettings(), 100
+            )
             assert set(both.order) == expected
         connection.execute(sql.SQL("DELETE FROM {}").format(pgvector.table(generation)))
         lexical.apply(connection, generation, [], list(ids))
