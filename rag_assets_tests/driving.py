@@ -15,7 +15,8 @@ from rag_assets.database.pool import Database
 from rag_assets.documents.parsing import ParserPool
 from rag_assets.fingerprint import document_id
 from rag_assets.indexing.planning import make_plan
-from rag_assets.indexing.sync import SyncReport, sync
+from rag_assets.indexing.sync import sync
+from rag_assets.indexing.sync_report import SyncReport
 from rag_assets.plan import Plan
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime

@@ -13,6 +13,8 @@ from rag_assets.database.lease import start_time
 OWNER_TAG = "rag-assets/process"
 """On runs executed in a process of ours: its pid and start time, which together name one process for ever."""
 _RUNNING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_CREATED = dg.DagsterRunStatus.NOT_STARTED
+"""A run of ours is started by the process that creates it; any other may be waiting for one that will start it."""
 
 
 def owner_tags() -> dict[str, str]:
@@ -38,8 +40,9 @@ def end_dead_runs(instance: dg.DagsterInstance, *, alone: bool = False) -> int:
 
 def _end(instance: dg.DagsterInstance, is_dead: Callable[[str | None], bool]) -> int:
     ended = 0
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_RUNNING)):
-        if is_dead(run.tags.get(OWNER_TAG)):
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=[*_RUNNING, _CREATED])):
+        owner = run.tags.get(OWNER_TAG)
+        if is_dead(owner) and not (owner is None and run.status is _CREATED):
             instance.report_run_failed(
                 run, message="The process that executed this run is gone. Nothing half-done was kept."
             )

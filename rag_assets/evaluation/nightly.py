@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from rag_assets.errors import GateRefused
 from rag_assets.evaluation.health import begin_rebuild
-from rag_assets.indexing.sync import Runner, SyncReport, sync
+from rag_assets.indexing.sync import Runner, sync
+from rag_assets.indexing.sync_report import SyncReport
 from rag_assets.runtime import Runtime
 
 

@@ -2,10 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
@@ -14,10 +13,8 @@ from rag_assets.indexing.ahead import Ahead
 from rag_assets.indexing.mirroring import catch_up
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.raw_documents import READS
-from rag_assets.indexing.results import StageResult
-from rag_assets.plan import Kind, Plan
+from rag_assets.indexing.sync_report import SyncReport, made_report
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
 
 _T = TypeVar("_T")
 ATTEMPTS = 5
@@ -27,14 +24,6 @@ QUIET_SECONDS = 1.0
 each other."""
 QUIET_ATTEMPTS = 30
 """How often that is looked for; a run that is still writing then is superseded."""
-
-_SECONDS = {
-    "raw_documents": "parse",
-    "chunks": "chunk",
-    "embeddings": "embed",
-    "index_entries": "load",
-    "hnsw_index": "index",
-}
 
 
 class Runner(Protocol):
@@ -51,29 +40,6 @@ class Runner(Protocol):
             GateRefused: the generation did not pass.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What a sync did, in the shape scripts rely on."""
-
-    collection: str
-    documents: Mapping[str, int]
-    chunks: Mapping[str, int]
-    embeddings: Mapping[str, int]
-    generation: Mapping[str, Any]
-    seconds: Mapping[str, float]
-    shards: Sequence[int] = field(default=())
-    """Shards that were run."""
-    withheld: Sequence[str] = field(default=())
-    """Documents the mass-delete guard did not let go."""
-    refused: str | None = None
-    """Why the new generation did not go live."""
-
-    @property
-    def nothing_changed(self) -> bool:
-        """True when no run was needed."""
-        return not self.shards and not self.generation["promoted"] and self.refused is None
 
 
 def sync(
@@ -139,7 +105,7 @@ def sync(
         target = _persistently(runtime, lambda: runtime.target(collection))
     results, seconds = runtime.results[first:], time.perf_counter() - started
     return _persistently(
-        runtime, lambda: _report(runtime, planned.plan, results, target, shards, promoted, refused, seconds)
+        runtime, lambda: made_report(runtime, planned.plan, results, target, shards, promoted, refused, seconds)
     )
 
 
@@ -240,65 +206,3 @@ def _run_each(runtime: Runtime, runner: Runner, collection: str, shards: Sequenc
             lost.append(shard)
         runtime.progress("shards", number + 1, len(shards))
     return lost
-
-
-def _report(
-    runtime: Runtime,
-    plan: Plan,
-    results: Sequence[StageResult],
-    target: Generation | None,
-    shards: Sequence[int],
-    promoted: bool,
-    refused: str | None,
-    seconds: float,
-) -> SyncReport:
-    def total(stage: str, count: str) -> int:
-        return sum(result.counts.get(count, 0) for result in results if result.stage == stage)
-
-    with runtime.database.transaction() as connection:
-        rows = pgvector.count(connection, target) if target else 0
-        ledger_quarantined = {uri for uri, _ in ledger.quarantined(connection, plan.collection)}
-        unusable = ledger_quarantined | {uri for uri, _ in ledger.problems(connection, plan.collection)}
-    metadata_only = total("raw_documents", "metadata_only")
-    computed = total("embeddings", "computed")
-    fresh = {kind: [c for c in plan.changes if c.kind is kind and c.uri not in ledger_quarantined] for kind in Kind}
-    spent: dict[str, float] = {"total": seconds, **dict.fromkeys(_SECONDS.values(), 0.0)}
-    for result in results:
-        if result.stage in _SECONDS:
-            spent[_SECONDS[result.stage]] += result.seconds
-    known = sum(len(changes) for changes in fresh.values()) - len(fresh[Kind.REMOVED])
-    return SyncReport(
-        collection=plan.collection,
-        documents={
-            "added": len(fresh[Kind.ADDED]),
-            "changed": len(fresh[Kind.CHANGED]) - metadata_only,
-            "renamed": len(fresh[Kind.RENAMED]),
-            "removed": len(fresh[Kind.REMOVED]),
-            "metadata_only": metadata_only,
-            "reindexed": len(fresh[Kind.PENDING]),
-            "unchanged": _documents(runtime, plan.collection) - known,
-            "quarantined": len(unusable),
-        },
-        chunks={
-            "total": rows,
-            "added": total("index_entries", "added"),
-            "removed": total("index_entries", "removed"),
-        },
-        embeddings={"computed": computed, "reused": max(0, total("index_entries", "added") - computed)},
-        generation={
-            "id": target.id if target else None,
-            "name": target.name if target else None,
-            "state": target.state if target else "none",
-            "promoted": promoted,
-        },
-        seconds={key: round(value, 3) for key, value in spent.items()},
-        shards=list(shards),
-        withheld=[change.uri for change in plan.withheld],
-        refused=refused,
-    )
-
-
-def _documents(runtime: Runtime, collection: str) -> int:
-    with runtime.database.transaction() as connection:
-        row = connection.execute("SELECT count(*) FROM document WHERE collection = %s", (collection,)).fetchone()
-    return int(row[0]) if row else 0

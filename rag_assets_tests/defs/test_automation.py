@@ -145,9 +145,13 @@ def test_a_run_whose_process_is_gone_is_ended_and_one_that_lives_is_not(
     dead = instance.create_run_for_job(job, status=started, tags={OWNER_TAG: "999999:1"})
     mine = instance.create_run_for_job(job, status=started, tags=owner_tags())
     launched = instance.create_run_for_job(job, status=started)
-    assert end_dead_runs(instance) == 1
+    created = dg.DagsterRunStatus.NOT_STARTED
+    lost = instance.create_run_for_job(job, status=created, tags={OWNER_TAG: "999999:1"})
+    waiting = instance.create_run_for_job(job, status=created)
+    assert end_dead_runs(instance) == 2
     statuses = {run_.run_id: run_.status for run_ in instance.get_runs()}
-    assert statuses[dead.run_id] == dg.DagsterRunStatus.FAILURE
+    assert statuses[dead.run_id] == statuses[lost.run_id] == dg.DagsterRunStatus.FAILURE
+    assert statuses[waiting.run_id] == created
     assert statuses[mine.run_id] == statuses[launched.run_id] == started
     assert end_dead_runs(instance, alone=True) == 1
 

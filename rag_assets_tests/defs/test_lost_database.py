@@ -1,5 +1,6 @@
 """The database goes away under running work: everything ends well without anybody's help."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from rag_assets.definitions import build_definitions
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.local import LocalRunner
 from rag_assets.documents.parsing import ParserPool
-from rag_assets.indexing.sync import Runner, sync
+from rag_assets.indexing.sync import sync
 from rag_assets.settings import Settings
 from rag_assets_tests.driving import WarmRuntime, corpus, live_rows, query, wanted_rows, write
 from rag_assets_tests.fakes import DirectRunner, FakeEmbedder
@@ -71,21 +72,29 @@ class Once(FakeEmbedder):
 
 
 class KilledDatabase:
-    """Kills the server within the ``at``-th transaction (counted from 1), after its first statement."""
+    """Kills the server within the ``at``-th transaction (counted from 1) of one stage, after its first statement."""
 
-    def __init__(self, database: Database, at: int, kill: Callable[[], None]) -> None:
-        self._database, self._at, self._kill = database, at, kill
+    def __init__(self, database: Database, stage: str, at: int, kill: Callable[[], None]) -> None:
+        self._database, self._module, self._at, self._kill = database, f"rag_assets.indexing.{stage}", at, kill
         self.begun = 0
+        """Transactions of the stage so far. Only one thread works on a stage."""
 
     @contextmanager
     def transaction(self, *, snapshot: bool = False) -> Iterator[psycopg.Connection[Any]]:
-        self.begun += 1
-        mine = self.begun
+        mine = self._is_the_stages()
+        self.begun += mine
+        kill = mine and self.begun == self._at
         with self._database.transaction(snapshot=snapshot) as connection:
-            if mine == self._at:
+            if kill:
                 connection.execute("SELECT 1")
                 self._kill()
             yield connection
+
+    def _is_the_stages(self) -> bool:
+        frame = sys._getframe()
+        while frame is not None and frame.f_globals["__name__"] != self._module:
+            frame = frame.f_back  # type: ignore[assignment]
+        return frame is not None
 
     def wait_until_back(self) -> None:
         self._database.wait_until_back()
@@ -100,17 +109,10 @@ def test_the_next_transaction_after_a_kill_of_the_whole_server_works(own: WarmRu
     assert query(own, "SELECT 1") == [(1,)]
 
 
-def kill_within(own: WarmRuntime, home: Path, runner: Runner, stage: str) -> None:
-    """Have the server killed within a transaction of the first run's ``stage``."""
-    update, inner = runner.update_shard, own.database
-
-    def update_once(collection: str, shard: int) -> None:
-        at = {"raw_documents": 2, "index_entries": 9}[stage]
-        own.__dict__["database"] = KilledDatabase(inner, at, lambda: kill_whole_cluster(home))
-        runner.update_shard = update  # type: ignore[method-assign]
-        update(collection, shard)
-
-    runner.update_shard = update_once  # type: ignore[method-assign]
+def kill_within(own: WarmRuntime, home: Path, stage: str) -> None:
+    """Have the server killed within a transaction of the first run's ``stage`` that writes."""
+    at = {"raw_documents": 2, "index_entries": 4}[stage]
+    own.__dict__["database"] = KilledDatabase(own.database, stage, at, lambda: kill_whole_cluster(home))
 
 
 @pytest.mark.parametrize("stage", ["raw_documents", "index_entries"])
@@ -119,9 +121,9 @@ def test_a_sync_under_which_the_server_is_killed_ends_well_by_itself(
 ) -> None:
     corpus(source)
     runner = DirectRunner(own)
-    kill_within(own, home, runner, stage)
+    kill_within(own, home, stage)
     report = sync(own, "default", lambda: runner)
-    assert own.database.begun > 9  # type: ignore[attr-defined]
+    assert own.database.begun > 4  # type: ignore[attr-defined]
     assert report.generation["promoted"]
     assert live_rows(own) == wanted_rows(own, source)
     assert sync(own, "default", lambda: runner).nothing_changed
@@ -136,7 +138,7 @@ def test_a_run_under_which_the_server_is_killed_is_marked_failed_and_holds_nothi
     monkeypatch.setenv("RAG_HOME", str(home))
     with open_instance(own.settings) as instance:
         runner = LocalRunner(own, build_definitions(runtime=own), instance)
-        kill_within(own, home, runner, "index_entries")
+        kill_within(own, home, "index_entries")
         report = sync(own, "default", lambda: runner)
         # The run it happened under, one in its place, one for the other shard, one that published.
         statuses = sorted(run.status.value for run in instance.get_runs())
