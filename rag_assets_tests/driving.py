@@ -163,11 +163,11 @@ class InterruptedDatabase:
         self.begun = 0
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
         self.begun += 1
         if self.begun == self._at:
             self._interruption()
-        with self._database.transaction(snapshot=snapshot) as connection:
+        with self._database.transaction(snapshot=snapshot, brief=brief) as connection:
             yield connection
 
     def close(self) -> None:

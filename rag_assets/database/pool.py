@@ -25,12 +25,18 @@ RETURN_SECONDS = 120.0
 """How long work waits for a database that went away: a restart with its log replay takes seconds."""
 FROZEN_SECONDS = 30
 """A writer that is silent this long inside a transaction is frozen; the server ends its session, so that its lock is free."""
+BRIEF = 4
+"""How many times that a brief transaction may last. To the server, one that is frozen in the middle of a pipeline is not silent but
+at work."""
+_TRANSACTION_TIMEOUT_SINCE = 170_000
+"""PostgreSQL's version that has ``transaction_timeout``."""
 _LOST = (
     errors.AdminShutdown,
     errors.CrashShutdown,
     errors.CannotConnectNow,
     errors.ConnectionException,
     errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
 )
 
 
@@ -70,6 +76,7 @@ class Database:
         self.url = url
         self._conninfo = _conninfo(url, name)
         self._revive = revive
+        self._frozen_seconds = frozen_seconds
         self._check()
         self.pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             self._conninfo,
@@ -124,8 +131,13 @@ class Database:
             time.sleep(0.2)
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False) -> Iterator[psycopg.Connection[Any]]:
-        """One transaction on a pooled connection; with ``snapshot`` read-only and repeatable-read.
+    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
+        """One transaction on a pooled connection.
+
+        Args:
+            snapshot: read-only and repeatable-read.
+            brief: it writes what is ready to be written; if it lasts, its process is frozen, and the server ends it
+                (PostgreSQL 17 and later).
 
         Raises:
             DatabaseLost: the connection broke, or none could be made.
@@ -135,6 +147,9 @@ class Database:
             with self.pool.connection() as connection, connection.transaction():
                 if snapshot:
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                if brief and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+                    milliseconds = int(BRIEF * self._frozen_seconds * 1000)
+                    connection.execute(sql.SQL("SET LOCAL transaction_timeout = {}").format(sql.Literal(milliseconds)))
                 yield connection
                 if not snapshot:
                     failpoint("transaction.commit")

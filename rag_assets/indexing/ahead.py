@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from rag_assets.errors import DatabaseLost
+from rag_assets.errors import Superseded
 from rag_assets.indexing import chunks, embeddings, raw_documents
 from rag_assets.indexing.results import StageResult
 from rag_assets.plan import Plan
@@ -107,8 +107,8 @@ class Ahead:
             future.set_result(work())
         except BaseException as error:
             future.set_exception(error)
-            if isinstance(error, DatabaseLost):
-                # It may be back when the runs come to the rest, which they then do themselves.
+            if not isinstance(error, Superseded):
+                # Whatever it is would befall the rest, too. If the runs go on, for the database is back, they do it themselves.
                 self._cancel()
 
     def _cancel(self) -> None:

@@ -74,7 +74,10 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
     done, cut = 0, _cut(runtime, recipe, stale)
     while batch := list(islice(cut, BATCH)):
         failpoint("chunks.cut")
-        with runtime.database.transaction() as connection:
+        with runtime.database.transaction(brief=True) as connection:
+            # Sent before anything is locked: the server waits without end for a process that is frozen in the middle of a COPY.
+            connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (LIKE chunk) ON COMMIT DELETE ROWS")
+            copy_chunks(connection, chunker_fp, [chunk for _, _, chunks in batch for chunk in chunks], into="cut")
             lease = ledger.spend_lease(connection, lease)
             _replace(connection, collection, chunker_fp, batch, counts)
             failpoint("chunks.written")
@@ -163,15 +166,16 @@ def _replace(
             [len(chunks) for _, _, chunks in cut],
         ),
     )
-    copy_chunks(connection, chunker_fp, [chunk for _, _, chunks in cut for chunk in chunks])
+    connection.execute("INSERT INTO chunk SELECT * FROM cut")
 
 
-def copy_chunks(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk]) -> None:
-    """Write chunks as rows of the table ``chunk``."""
-    with connection.cursor().copy(
-        "COPY chunk (chunker_fp, chunk_id, doc_id, position, text_hash, text, context, start_offset, end_offset,"
+def copy_chunks(connection: Connection, chunker_fp: str, chunks: Sequence[Chunk], *, into: str = "chunk") -> None:
+    """Write chunks as rows of the table ``chunk``, or of one like it."""
+    statement = sql.SQL(
+        "COPY {} (chunker_fp, chunk_id, doc_id, position, text_hash, text, context, start_offset, end_offset,"
         " headings, page, kinds, tokens, embedded) FROM STDIN (FORMAT BINARY)"
-    ) as copy:
+    )
+    with connection.cursor().copy(statement.format(sql.Identifier(into))) as copy:
         copy.set_types(
             [
                 *("text", "text", "text", "int4", "text", "text", "text", "int4", "int4"),

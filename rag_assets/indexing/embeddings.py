@@ -119,7 +119,7 @@ def _embed_missing(runtime: Runtime, parameters: dict[str, Any], embedder: Embed
         vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
         embedding_seconds += time.perf_counter() - began
         failpoint("embeddings.computed")
-        with runtime.database.transaction() as connection:
+        with runtime.database.transaction(brief=True) as connection:
             _store(connection, embedder.fingerprint, hashes, vectors)
             failpoint("embeddings.written")
         tokens += sum(row[1] for row in batch)
@@ -187,15 +187,20 @@ _STILL_WANTED = """
 
 
 def _store(connection: Connection, embedder_fp: str, hashes: list[str], vectors: npt.NDArray[np.float32]) -> None:
-    """Write vectors, but none of a text that was forgotten while it was computed."""
-    wanted = {row[0] for row in connection.execute(_STILL_WANTED, (hashes,)).fetchall()}
+    """Write vectors, but none of a text that was forgotten while it was computed.
+
+    They are sent before anything is locked: the server waits without end for a process that is frozen in the middle of a COPY.
+    """
     connection.execute("CREATE TEMP TABLE incoming (LIKE embedding) ON COMMIT DROP")
     with connection.cursor().copy("COPY incoming (embedder_fp, text_hash, vector) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["text", "text", "vector"])
         for digest, vector in zip(hashes, vectors, strict=True):
-            if digest in wanted:
-                copy.write_row((embedder_fp, digest, vector))
-    connection.execute("INSERT INTO embedding SELECT * FROM incoming ORDER BY text_hash ON CONFLICT DO NOTHING")
+            copy.write_row((embedder_fp, digest, vector))
+    wanted = [row[0] for row in connection.execute(_STILL_WANTED, (hashes,)).fetchall()]
+    connection.execute(
+        "INSERT INTO embedding SELECT * FROM incoming WHERE text_hash = ANY(%s) ORDER BY text_hash ON CONFLICT DO NOTHING",
+        (wanted,),
+    )
 
 
 def _result(

@@ -47,7 +47,7 @@ def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:
     done, parsed = 0, _parse(runtime, collection, work)
     while batch := list(islice(parsed, BATCH)):
         failpoint("raw_documents.parsed")
-        with runtime.database.transaction() as connection:
+        with runtime.database.transaction(brief=True) as connection:
             lease = ledger.spend_lease(connection, lease)
             # The plan may be older than the lease, which therefore fences off no earlier `forget`.
             forgotten = ledger.forgotten(connection, collection)

@@ -80,11 +80,11 @@ class KilledDatabase:
         """Transactions of the stage so far. Only one thread works on a stage."""
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
         mine = self._is_the_stages()
         self.begun += mine
         kill = mine and self.begun == self._at
-        with self._database.transaction(snapshot=snapshot) as connection:
+        with self._database.transaction(snapshot=snapshot, brief=brief) as connection:
             if kill:
                 connection.execute("SELECT 1")
                 self._kill()

@@ -146,7 +146,7 @@ def test_a_file_in_quarantine_is_retried_and_garbage_is_collected(command: Comma
     collected = command.json("gc")
     assert collected["generations"] == []
     assert collected["vectors"] >= 1
-    assert command.json("gc") == {"generations": [], "chunks": 0, "vectors": 0}
+    assert command.json("gc") == {"generations": [], "chunks": 0, "vectors": 0, "outside": []}
 
 
 def test_an_evaluation_that_misses_a_floor_ends_with_3_and_says_which(command: CommandLine) -> None:
