@@ -69,7 +69,8 @@ def quick_trials(prepared: Preparations) -> list[Trial]:
         passed = prepared(scenario).passed
         for offset, name in enumerate(EVERYWHERE):
             action = "raise" if name == "transaction.commit" and scenario == "edits" else "kill"
-            numbers = range(1 + offset * stride // 2, passed[name] + 1, stride)
+            # On a loaded machine a step may have been repeated while they were counted, and is not in the trial.
+            numbers = range(1 + offset * stride // 2, passed[name] - 1, stride)
             trials += [Trial(scenario, name, action, number) for number in numbers]
     return trials
 
