@@ -264,7 +264,8 @@ def settings(socket_folder: Path) -> str:
         f"shared_buffers = {min(256, _memory() // 4 // _MEGABYTE)}MB",
         "maintenance_work_mem = 512MB",
         "max_wal_size = 1GB",
-        "max_parallel_maintenance_workers = 2",
+        # Beside the process that leads: an HNSW graph is built by all of them.
+        f"max_parallel_maintenance_workers = {min(8, os.cpu_count() or 2)}",
         f"dynamic_shared_memory_type = {'mmap' if small else 'posix'}",
         "fsync = on",
         "synchronous_commit = on",

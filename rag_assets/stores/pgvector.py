@@ -15,6 +15,7 @@ from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings
 from rag_assets.stores import payload_index
 from rag_assets.stores.conditions import clause
+from rag_assets.stores.graph_memory import build_megabytes
 from rag_assets.stores.protocol import Applied, Connection, Row
 
 __all__ = ["Applied", "Connection", "Row"]
@@ -151,8 +152,7 @@ def build_index(connection: Connection, generation: Generation, settings: IndexS
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table(generation)))
     if has_index(connection, generation):
         return False
-    connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
-    connection.execute("SET LOCAL max_parallel_maintenance_workers = 2")
+    _give_memory(connection, generation, settings.m)
     connection.execute(
         sql.SQL(
             "CREATE INDEX {index} ON {table} USING hnsw ({column} halfvec_cosine_ops)"
@@ -171,8 +171,14 @@ def build_index(connection: Connection, generation: Generation, settings: IndexS
 
 def rebuild_index(connection: Connection, generation: Generation) -> None:
     """Build the HNSW graph again from the rows. Readers wait while it is built: use it for a damaged graph only."""
-    connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
+    _give_memory(connection, generation, int(generation.config["index"]["m"]))
     connection.execute(sql.SQL("REINDEX INDEX {}").format(_index(generation)))
+
+
+def _give_memory(connection: Connection, generation: Generation, m: int) -> None:
+    """As much as building the graph takes; how many processes build it is the server's own setting."""
+    megabytes = build_megabytes(count(connection, generation), generation.dimension, m)
+    connection.execute(sql.SQL("SET LOCAL maintenance_work_mem = {}").format(sql.Literal(f"{megabytes}MB")))
 
 
 def has_index(connection: Connection, generation: Generation) -> bool:
