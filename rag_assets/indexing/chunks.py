@@ -76,7 +76,7 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         failpoint("chunks.cut")
         with runtime.database.transaction(brief=True) as connection:
             # Sent before anything is locked: the server waits without end for a process that is frozen in the middle of a COPY.
-            connection.execute("CREATE TEMP TABLE IF NOT EXISTS cut (LIKE chunk) ON COMMIT DELETE ROWS")
+            connection.execute("CREATE TEMP TABLE cut (LIKE chunk) ON COMMIT DROP")
             copy_chunks(connection, chunker_fp, [chunk for _, _, chunks in batch for chunk in chunks], into="cut")
             lease = ledger.spend_lease(connection, lease)
             _replace(connection, collection, chunker_fp, batch, counts)
