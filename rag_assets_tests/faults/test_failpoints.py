@@ -31,7 +31,7 @@ HOME = {
     "lexical.compacted": "merging",
 }
 """The scenario in which the quick profile tries a failpoint; ``chunking`` for all others."""
-STRIDES = {"first-build": 12, "edits": 8, "model": 16, "promotion": 4, "rollback": 1, "reconcile": 1, "forget": 1}
+STRIDES = {"first-build": 24, "edits": 16, "model": 32, "promotion": 8, "rollback": 1, "reconcile": 2, "forget": 1}
 """The quick profile tries every so manieth transaction of these scenarios."""
 
 
@@ -69,8 +69,9 @@ def quick_trials(prepared: Preparations) -> list[Trial]:
         passed = prepared(scenario).passed
         for offset, name in enumerate(EVERYWHERE):
             action = "raise" if name == "transaction.commit" and scenario == "edits" else "kill"
-            # On a loaded machine a step may have been repeated while they were counted, and is not in the trial.
-            numbers = range(1 + offset * stride // 2, passed[name] - 1, stride)
+            # On a loaded machine a step of a long scenario may have been repeated while they were counted, and is not in the trial.
+            last = passed[name] - (2 if stride > 2 else 0)
+            numbers = range(1 + offset * stride // 2, last + 1, stride)
             trials += [Trial(scenario, name, action, number) for number in numbers]
     return trials
 

@@ -85,6 +85,7 @@ class CrampedModel:
         return self._model.encode_document(texts, batch_size=batch_size, **options)
 
 
+@pytest.mark.slow
 def test_the_backend_gives_the_same_vectors_with_the_batch_that_fits_and_keeps_to_it(tmp_path: Path) -> None:
     settings = EmbedderSettings(
         backend="sentence-transformers", model=str(make_model(tmp_path / "model")), dtype="float32"

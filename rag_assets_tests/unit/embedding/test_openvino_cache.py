@@ -42,6 +42,7 @@ def converted(folder: Path) -> Path:
     return converted_model(folder, model_files.files_hash(folder), "tiny")
 
 
+@pytest.mark.slow
 def test_two_processes_that_convert_at_once_both_get_the_same_sound_model(own_cache: Path, tiny: Path) -> None:
     command = [sys.executable, "-c", CONVERT, str(tiny)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
