@@ -32,6 +32,8 @@ class Given:
 class Searcher:
     def __init__(self, asked: dict[str, Any]) -> None:
         settings = load_settings()
+        # The same words stand for every vector, and every ef is asked the same questions.
+        settings = settings.model_copy(update={"serving": settings.serving.model_copy(update={"query_cache": 0})})
         self.given = Given(build_embedder(settings.embedder))
         self.runtime = Runtime(settings, embedder=self.given)
         self.retrieval = settings.retrieval.model_copy(update={"mode": asked["mode"]})
