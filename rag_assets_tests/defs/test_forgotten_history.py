@@ -18,6 +18,7 @@ QUESTION = {
 }
 
 
+@pytest.mark.slow
 def test_no_table_and_no_report_shows_a_word_of_a_forgotten_document(
     open_index: OpenIndex, source: Path, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
