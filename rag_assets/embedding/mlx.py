@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from rag_assets.embedding import model_files
 from rag_assets.embedding.hardware import texts_at_once
-from rag_assets.embedding.local_model import LocalModelEmbedder, TextKind
+from rag_assets.embedding.local_model import TextKind
 from rag_assets.embedding.pipeline import UnsupportedPipeline, pool, read_pipeline
+from rag_assets.embedding.rebuilt import RebuiltEmbedder
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.fingerprint import fingerprint
 from rag_assets.models import Vectors
 from rag_assets.settings import EmbedderSettings
 
@@ -37,7 +37,7 @@ _LOADED: dict[tuple[str, str], Any] = {}
 """Models already loaded in this process, by (files hash, dtype): a process never loads the same weights twice."""
 
 
-class MlxEmbedder(LocalModelEmbedder):
+class MlxEmbedder(RebuiltEmbedder):
     """An ``Embedder`` over a sentence-transformers model folder, run by MLX. Construction reads no weights.
 
     Raises (also on construction):
@@ -64,29 +64,6 @@ class MlxEmbedder(LocalModelEmbedder):
     @staticmethod
     def _fastest_dtype() -> str:
         return "float32"  # the reference; what half precision gains on which Mac was not measured
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the backend family, the number type, how vectors are made of tokens, and the model's files."""
-        return fingerprint(
-            {
-                "family": "mlx",
-                "dtype": self._dtype,
-                "files": self._files,
-                "pooling": self._pipeline.pooling,
-                "max_tokens": self.max_tokens,
-                "normalise": True,
-            }
-        )
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        return self._pipeline.dimension
-
-    @cached_property
-    def _files(self) -> str:
-        return model_files.files_hash(self._folder)
 
     @cached_property
     def batch_size(self) -> int:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rag_assets.embedding import model_files
-from rag_assets.embedding.local_model import LocalModelEmbedder, TextKind
+from rag_assets.embedding.local_model import TextKind
 from rag_assets.embedding.openvino_cache import converted_model
 from rag_assets.embedding.openvino_runtime import Batch, HiddenStates
 from rag_assets.embedding.pipeline import UnsupportedPipeline, pool, read_pipeline
+from rag_assets.embedding.rebuilt import RebuiltEmbedder
 from rag_assets.errors import ConfigurationError, RagAssetsError
-from rag_assets.fingerprint import fingerprint
 from rag_assets.models import Vectors
 from rag_assets.settings import EmbedderSettings
 
@@ -29,7 +28,7 @@ _LOADED: dict[tuple[str, str], HiddenStates] = {}
 """Models already loaded in this process, by (files hash, dtype): a process never loads the same weights twice."""
 
 
-class OpenVinoEmbedder(LocalModelEmbedder):
+class OpenVinoEmbedder(RebuiltEmbedder):
     """An ``Embedder`` over a sentence-transformers model folder, run by OpenVINO. Construction reads no weights.
 
     Raises (also on construction):
@@ -47,29 +46,6 @@ class OpenVinoEmbedder(LocalModelEmbedder):
                 f"embedder.backend = 'openvino' can't run the model {self.name!r}: {error}. "
                 "Set embedder.backend to 'auto' or 'sentence-transformers', or use another model."
             ) from None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the backend family, the number type, how vectors are made of tokens, and the model's files."""
-        return fingerprint(
-            {
-                "family": "openvino",
-                "dtype": self._dtype,
-                "files": self._files,
-                "pooling": self._pipeline.pooling,
-                "max_tokens": self.max_tokens,
-                "normalise": True,
-            }
-        )
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        return self._pipeline.dimension
-
-    @cached_property
-    def _files(self) -> str:
-        return model_files.files_hash(self._folder)
 
     @cached_property
     def _truncating_tokenizer(self) -> "Tokenizer":

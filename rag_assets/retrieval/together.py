@@ -23,6 +23,7 @@ from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
+from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.search import MAX_K, SearchResult, check_fields, live_generation, search
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
@@ -88,7 +89,13 @@ def search_together(
     }
     common = _common(runtime, names, overrides or {})
     fusion: Literal["scores", "ranks"] = "scores" if _comparable(found, chosen) else "ranks"
-    hits = _by_score(found, common) if fusion == "scores" else _by_rank(found)
+    if fusion == "scores":
+        if common.mode == "hybrid":
+            # One model embedded them all, and reads the question as little here as within one collection.
+            common = as_read(common, runtime.embedder_of(found[names[0]].generation), question)
+        hits = _by_score(found, common)
+    else:
+        hits = _by_rank(found)
     if common.diversity:
         hits = diversify(hits, k, near_duplicate=common.near_duplicate, max_per_document=common.max_per_document)
     milliseconds: dict[str, float] = {}

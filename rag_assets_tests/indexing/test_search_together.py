@@ -53,6 +53,16 @@ def test_what_is_found_together_is_ranked_as_in_one_index(zoo: WarmRuntime) -> N
         assert [hit.rank for hit in together.hits] == [1, 2, 3, 4]
 
 
+def test_a_model_that_can_not_read_the_question_has_no_say_between_collections_either(zoo: WarmRuntime) -> None:
+    zoo.embedder.coverage = lambda text: 0.0  # type: ignore[attr-defined]
+    together = search_together(zoo, "river rock", ["birds", "rocks"], k=4)
+    words = [(hit.scores["fused"], hit.scores["bm25"]) for hit in together.hits]
+    highest = max(bm25 or 0.0 for _, bm25 in words)
+    lowest = min(bm25 or 0.0 for _, bm25 in words)
+    for fused, bm25 in words:
+        assert fused == pytest.approx(((bm25 or 0.0) - lowest) / (highest - lowest), abs=1e-4)
+
+
 def test_the_order_of_the_names_does_not_matter_and_a_name_given_twice_counts_once(zoo: WarmRuntime) -> None:
     one = search_together(zoo, "river", ["birds", "rocks"])
     other = search_together(zoo, "river", ["rocks", "birds", "rocks"])
