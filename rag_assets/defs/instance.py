@@ -23,22 +23,50 @@ from rag_assets.database.pool import database_url
 from rag_assets.settings import Settings, load_settings
 
 SCHEMA = "dagster"
+_ASIDE = "dagster_unfinished"
+_LOCK = 0x6461675F  # "dag_": advisory lock key, so that two processes never create the tables at once
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
 
 
-def storage_url(settings: Settings) -> str:
+def storage_url(settings: Settings, schema: str = SCHEMA) -> str:
     """SQLAlchemy URL of Dagster's own tables: the project's database, schema ``dagster``.
 
     The driver is named because SQLAlchemy 2.1 reads plain ``postgresql://`` as psycopg 3, which Dagster does not speak.
     """
-    url = database_url(settings)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    parts = urlsplit(url)
+    parts = urlsplit(database_url(settings))
     query = dict(parse_qsl(parts.query))
-    query["options"] = f"-csearch_path={SCHEMA}"
+    query["options"] = f"-csearch_path={schema}"
     return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def create_storage(settings: Settings) -> None:
+    """Create Dagster's tables, all or none, if there are none yet.
+
+    Dagster commits after each table and asks later only whether the first is there, so that a process killed in between
+    would leave a database that no run can use. They are therefore made in a schema aside, which gets its name at the end.
+    """
+    with psycopg.connect(database_url(settings), autocommit=True) as connection:
+        if _exists(connection):
+            return
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if _exists(connection):
+                return
+            _create_aside(settings)
+            connection.execute(f"ALTER SCHEMA {_ASIDE} RENAME TO {SCHEMA}")
+
+
+def _create_aside(settings: Settings) -> None:
+    with psycopg.connect(database_url(settings), autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {_ASIDE} CASCADE")
+        connection.execute(f"CREATE SCHEMA {_ASIDE}")
+    DagsterPostgresStorage(postgres_url=storage_url(settings, _ASIDE))
+
+
+def _exists(connection: "psycopg.Connection[Any]") -> bool:
+    row: Any = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,)).fetchone()
+    return bool(row[0])
 
 
 class ProjectStorage(DagsterPostgresStorage):
@@ -52,7 +80,9 @@ class ProjectStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Make the storage from the settings in force."""
-        return cls(postgres_url=storage_url(load_settings()), inst_data=inst_data)
+        settings = load_settings()
+        create_storage(settings)
+        return cls(postgres_url=storage_url(settings), inst_data=inst_data)
 
 
 class ProjectArtifactStorage(LocalArtifactStorage):
