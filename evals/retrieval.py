@@ -79,6 +79,10 @@ def main() -> None:
         "--token-vectors", choices=("kept", "computed"), default="kept", help="of the passages, for reranking"
     )
     parser.add_argument("--rerank-depth", type=int, default=DEFAULTS.rerank_depth)
+    parser.add_argument("--modes", nargs="*", choices=sorted(modes(DEFAULTS.rerank_depth)), help="ask in these only")
+    parser.add_argument(
+        "--embedder", nargs=2, default=("auto", "auto"), metavar=("BACKEND", "DTYPE"), help="such as openvino float32"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     present = [name for name in options.sets if (options.data / name / "questions.jsonl").is_file()]
@@ -95,9 +99,11 @@ def main() -> None:
             "index": {"token_vectors": options.token_vectors == "kept"},
             "sync": {"shards": 1},
             "benchmark": {"enabled": False},
+            "embedder": dict(zip(("backend", "dtype"), options.embedder, strict=True)),
         }
     )
     chosen = modes(options.rerank_depth)
+    chosen = {name: chosen[name] for name in options.modes or chosen}
     try:
         with Runtime(settings) as runtime:
             results = {name: evaluate(runtime, name, options.data, chosen, options.questions) for name in present}
@@ -159,11 +165,13 @@ def table(results: Mapping[str, SetResult], names: Sequence[str]) -> str:
         values = [percentile([ms for r in results.values() for ms in r.milliseconds[mode]], q) for mode in names]
         lines.append(f"| p{q} of a search, ms | " + " | ".join(f"{value:.1f}" for value in values) + " | |")
     pairs = [("hybrid", "lexical"), ("hybrid", "dense"), ("hybrid", "hybrid, RRF"), ("hybrid + rerank", "hybrid")]
+    pairs = [pair for pair in pairs if set(pair) <= set(names)]
     heads = [f"{one} − {other}" for one, other in pairs]
-    lines += ["", "| paired differences | " + " | ".join(heads) + " |", "|---|" + "---|" * len(pairs)]
-    for name, result in results.items():
-        cells = [difference(paired_difference(result.scores[a], result.scores[b])) for a, b in pairs]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if pairs:
+        lines += ["", "| paired differences | " + " | ".join(heads) + " |", "|---|" + "---|" * len(pairs)]
+        for name, result in results.items():
+            cells = [difference(paired_difference(result.scores[a], result.scores[b])) for a, b in pairs]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     invalid: dict[str, Any] = {name: result.invalid for name, result in results.items() if result.invalid}
     if invalid:
         lines += [
