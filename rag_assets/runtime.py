@@ -58,6 +58,8 @@ class Runtime:
         """Plans made by ``sync`` for the runs it is about to start in this process."""
         self.ahead: dict[tuple[str, str, int], Future[StageResult]] = {}
         """(stage, collection, shard) -> what such a sync does ahead of its runs; see :mod:`rag_assets.indexing.ahead`."""
+        self.resting: set[str] = set()
+        """Collections whose live index ``sync`` leaves alone in this process, for what it builds beside it takes its place."""
         self.results: list[StageResult] = []
         """What the stages run in this process reported, oldest first."""
         self._report = report
@@ -253,7 +255,7 @@ class Runtime:
     def followed(self, collection: str) -> list[Generation]:
         """The live generation, where a shard's run must keep it up to date beside the one the configuration asks for."""
         live, target = self.live(collection), self.target(collection)
-        if live is None or (target is not None and target.id == live.id):
+        if live is None or collection in self.resting or (target is not None and target.id == live.id):
             return []
         return [live] if any(recipe.key == live.key for recipe in self.recipes(collection)) else []
 

@@ -145,6 +145,8 @@ def print_sync(report: Any) -> None:
         )
         if report.generation["promoted"]:
             click.echo(f"  {report.generation['name']} is live.")
+        if report.rebuilt_because:
+            click.echo(f"  A new index was built beside the live one: {report.rebuilt_because}.")
     if documents["quarantined"]:
         files = "file is" if documents["quarantined"] == 1 else "files are"
         click.echo(f"  {documents['quarantined']:,} {files} not indexed; `rag-assets status` says why.")

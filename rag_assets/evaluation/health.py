@@ -4,10 +4,9 @@ pgvector marks deleted rows in the graph and repairs it in vacuum; recall of a g
 than that of a new one (its tests ask for 0.99 after a build and 0.95 after churn), so it is not changed in place for ever.
 """
 
-from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation import store
-from rag_assets.failpoints import failpoint
+from rag_assets.indexing import rebuilding
 from rag_assets.runtime import Runtime
 
 MIN_CHURN = 1000
@@ -43,15 +42,4 @@ def begin_rebuild(runtime: Runtime, collection: str) -> tuple[str, ...]:
     reasons = complaints(runtime, live)
     if not reasons:
         return ()
-    with runtime.database.transaction() as connection:
-        for other in generations.all_generations(connection, collection):
-            if other.key != live.key:
-                continue
-            if other.state == "withdrawn":
-                return ()
-            if other.state == "refused":
-                runtime.store_of(other).drop(connection, other)
-        begun = generations.begin_rebuild(connection, live)
-        runtime.store_of(begun).create(connection, begun)
-        failpoint("rebuild.begun")
-    return tuple(reasons)
+    return tuple(reasons) if rebuilding.begin(runtime, live) else ()

@@ -15,6 +15,7 @@ from rag_assets.database import generations
 from rag_assets.database.ledger import Connection
 from rag_assets.documents.source import FileGone, FileUnreadable
 from rag_assets.errors import UnparsableDocument
+from rag_assets.indexing import rebuilding
 from rag_assets.indexing.chunks import read_document
 from rag_assets.indexing.planning import Planned
 from rag_assets.indexing.raw_documents import document_hashes
@@ -159,6 +160,8 @@ def reasons(runtime: Runtime, planned: Planned) -> list[str]:
             if mine != theirs:
                 found.append(f"{what.capitalize()} changed since {live.name} ({name} {theirs[:8]} → {mine[:8]}): a new "
                              "generation is built beside it.")  # fmt: skip
+    if why := rebuilding.reason(runtime, planned):
+        found.append(f"A new index is built beside {live.name if live else 'the live one'}: {why}.")
     by_reason = Counter((change.kind, _general(change)) for change in plan.changes)
     found += [f"{count} {kind.value}: {reason}" for (kind, reason), count in sorted(by_reason.items())]
     if plan.withheld:

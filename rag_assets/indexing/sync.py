@@ -13,6 +13,7 @@ from rag_assets.indexing.ahead import Ahead
 from rag_assets.indexing.mirroring import catch_up
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
 from rag_assets.indexing.raw_documents import READS
+from rag_assets.indexing.rebuilding import begin_if_cheaper
 from rag_assets.indexing.sync_report import SyncReport, made_report
 from rag_assets.runtime import Runtime
 
@@ -82,31 +83,44 @@ def sync(
     _refuse_empty(runtime, collection, planned)
     if not planned.plan.withheld:
         accepted()
-    before = _persistently(runtime, lambda: runtime.target(collection))
-    shards = shards_to_run(runtime, planned, before)
-    running: Runner | None = None
-    if shards:
-        # Parsing processes and the model start while files are read: they take seconds.
-        read = [change.uri for change in planned.plan.changes if change.kind in READS]
-        runtime.parsers.warm(read)
-        if read:
-            runtime.prepare(runtime.embedder.warm)
-        running = _run_shards(runtime, runner, planned, shards, verify=verify, allow_mass_delete=allow_mass_delete)
-    _persistently(runtime, lambda: catch_up(runtime, collection))
+    running = _Lazy(runner)
+    options = {"verify": verify, "allow_mass_delete": allow_mass_delete}
+    rebuilt_because = _persistently(runtime, lambda: begin_if_cheaper(runtime, planned))
+    if rebuilt_because:
+        runtime.resting.add(collection)
+    try:
+        before = _persistently(runtime, lambda: runtime.target(collection))
+        shards = shards_to_run(runtime, planned, None if rebuilt_because else before)
+        _run_shards(runtime, running, planned, shards, **options)
+        promoted, refused = _publish(runtime, running, collection)
+    finally:
+        runtime.resting.discard(collection)
+    if rebuilt_because and not promoted:
+        # What was live answers on, with what changed since: that is owed whether or not a better graph could be had.
+        planned_again = _persistently(runtime, look)
+        _run_shards(runtime, running, planned_again, planned_again.plan.dirty_shards, **options)
     target = _persistently(runtime, lambda: runtime.target(collection))
-    promoted, refused = False, None
-    if target is not None and not target.is_live and target.state != "withdrawn":
-        publisher = running or runner()
-        try:
-            _persistently(runtime, lambda: publisher.publish(collection))
-            promoted = True
-        except GateRefused as error:
-            refused = str(error)
-        target = _persistently(runtime, lambda: runtime.target(collection))
     results, seconds = runtime.results[first:], time.perf_counter() - started
     return _persistently(
-        runtime, lambda: made_report(runtime, planned.plan, results, target, shards, promoted, refused, seconds)
+        runtime,
+        lambda: made_report(
+            runtime, planned.plan, results, target, shards, promoted, refused, seconds, rebuilt_because
+        ),
     )
+
+
+def _publish(runtime: Runtime, runner: "RunnerFactory", collection: str) -> tuple[bool, str | None]:
+    """(whether the target went live, why it was refused); nothing is done if there is nothing that could go live."""
+    _persistently(runtime, lambda: catch_up(runtime, collection))
+    target = _persistently(runtime, lambda: runtime.target(collection))
+    if target is None or target.is_live or target.state == "withdrawn":
+        return False, None
+    publisher = runner()
+    try:
+        _persistently(runtime, lambda: publisher.publish(collection))
+    except GateRefused as error:
+        return False, str(error)
+    return True, None
 
 
 def _persistently(runtime: Runtime, step: Callable[[], _T]) -> _T:
@@ -125,6 +139,18 @@ class RunnerFactory(Protocol):
     def __call__(self) -> Runner:
         """The runner."""
         ...
+
+
+class _Lazy:
+    """Makes the runner when it is first asked for, once."""
+
+    def __init__(self, make: RunnerFactory) -> None:
+        self._make = make
+        self._made: Runner | None = None
+
+    def __call__(self) -> Runner:
+        self._made = self._made or self._make()
+        return self._made
 
 
 def shards_to_run(runtime: Runtime, planned: Planned, target: Generation | None) -> list[int]:
@@ -146,25 +172,30 @@ def _refuse_empty(runtime: Runtime, collection: str, planned: Planned) -> None:
 
 def _run_shards(
     runtime: Runtime,
-    runner: "RunnerFactory",
+    runner: RunnerFactory,
     planned: Planned,
     shards: Sequence[int],
     *,
     verify: bool,
     allow_mass_delete: bool,
-) -> Runner:
+) -> None:
+    if not shards:
+        return
+    # Parsing processes and the model start while files are read: they take seconds.
+    read = [change.uri for change in planned.plan.changes if change.kind in READS]
+    runtime.parsers.warm(read)
+    if read:
+        runtime.prepare(runtime.embedder.warm)
     collection = planned.plan.collection
     runtime.plans[collection] = planned.plan
-    running: Runner | None = None
     try:
         waiting = list(shards)
         for attempt in range(ATTEMPTS):
             with Ahead(runtime, runtime.plans[collection], waiting):
                 # Making it imports for a second; files are parsed meanwhile.
-                running = running or runner()
-                lost = _run_each(runtime, running, collection, waiting)
+                lost = _run_each(runtime, runner(), collection, waiting)
             if not lost:
-                return running
+                return
             if attempt + 1 < ATTEMPTS:
                 _persistently(runtime, partial(_wait_for_writers, runtime, collection, lost))
                 runtime.plans[collection] = _persistently(

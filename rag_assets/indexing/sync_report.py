@@ -37,6 +37,8 @@ class SyncReport:
     """Documents the mass-delete guard did not let go."""
     refused: str | None = None
     """Why the new generation did not go live."""
+    rebuilt_because: str | None = None
+    """Why an index was built beside the live one instead of changing that."""
 
     @property
     def nothing_changed(self) -> bool:
@@ -53,6 +55,7 @@ def made_report(
     promoted: bool,
     refused: str | None,
     seconds: float,
+    rebuilt_because: str | None = None,
 ) -> SyncReport:
     """Put together what the stages reported of one sync.
 
@@ -65,6 +68,7 @@ def made_report(
         promoted: whether it went live.
         refused: why it did not, where a gate refused it.
         seconds: wall time of the whole.
+        rebuilt_because: why a new index was built beside the live one, where the amount of changes asked for it.
     """
 
     def total(stage: str, count: str) -> int:
@@ -110,6 +114,7 @@ def made_report(
         shards=list(shards),
         withheld=[change.uri for change in plan.withheld],
         refused=refused,
+        rebuilt_because=rebuilt_because,
     )
 
 
