@@ -20,16 +20,10 @@ import psutil
 import psycopg
 import scale
 
-IN_PLACE, BESIDE = 1.0, 1e-9
+IN_PLACE, BESIDE = 1.0, 1e-3
 
 
 def main() -> None:
-    if sys.argv[1:] == ["sync"]:
-        from rag_assets.indexing import rebuilding
-
-        rebuilding.MIN_ROWS = 0
-        scale.child("sync")
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=20_000)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4])
@@ -52,9 +46,11 @@ def measure(root: Path, url: str, server: psutil.Process, chunks: int, shares: l
     paths = sorted((root / "documents").rglob("*.md"))
 
     def synced(threshold: float) -> tuple[float, float]:
-        settings = f"[benchmark]\nenabled = false\n[sync]\nrebuild_change_share = {threshold}\n"
+        settings = (
+            f"[benchmark]\nenabled = false\n[sync]\nrebuild_change_share = {threshold}\nrebuild_change_rows = 0\n"
+        )
         (root / "rag_assets.toml").write_text(settings, encoding="utf-8")
-        command = [sys.executable, str(Path(__file__).resolve()), "sync"]
+        command = [sys.executable, str(Path(scale.__file__).resolve()), "sync"]
         done = scale.measured(command, environment=variables, folder=root, server=server)
         began = time.perf_counter()
         with psycopg.connect(url, autocommit=True) as connection:

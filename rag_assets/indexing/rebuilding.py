@@ -11,9 +11,6 @@ from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 from rag_assets.stores.protocol import Connection
 
-MIN_ROWS = 5000
-"""Fewer rows are changed in place, whatever their share: a new index is judged before it goes live, which has a price of its own."""
-
 _OUTDATED = """
     SELECT coalesce(d.doc_id, i.doc_id) FROM (SELECT * FROM document WHERE collection = %(collection)s) d
     FULL JOIN (SELECT * FROM indexed WHERE generation_id = %(generation)s) i USING (doc_id)
@@ -53,7 +50,7 @@ def begin_if_cheaper(runtime: Runtime, planned: Planned) -> str | None:
 def reason(runtime: Runtime, planned: Planned) -> str | None:
     """Why a plan is better loaded into a new index beside the live one; None: it changes that in place."""
     plan, files = planned.plan, len(planned.have.files)
-    share = runtime.settings.sync.rebuild_change_share
+    share, fewest = runtime.settings.sync.rebuild_change_share, runtime.settings.sync.rebuild_change_rows
     # Measured for pgvector only: how a server of its own takes many changes is its own matter.
     if len(plan.changes) <= share * files or runtime.settings.store_of(plan.collection) != "pgvector":
         return None
@@ -69,6 +66,6 @@ def reason(runtime: Runtime, planned: Planned) -> str | None:
     changes = [change for change in plan.changes if change.kind is not Kind.PENDING]
     changed = len({doc_id for (doc_id,) in outdated} | {change.doc_id for change in changes})
     documents = files + sum(change.kind in (Kind.ADDED, Kind.RENAMED) for change in changes)
-    if changed <= share * documents or changed * rows < MIN_ROWS * files:
+    if changed <= share * documents or changed * rows < fewest * files:
         return None
     return f"{changed:,} of {documents:,} documents change at once, which is more than {share:.0%}"

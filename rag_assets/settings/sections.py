@@ -267,7 +267,9 @@ class SyncSettings(Section):
     """The nightly run builds the index anew when more than this share of the rows its graph was built from has been written
     or deleted since (and at least 1,000)."""
     rebuild_change_share: float = Field(0.5, gt=0)
-    """A sync that changes more than this share of a collection's documents (and at least 5,000 rows) builds a new index beside the
-    live one instead of changing that in place: it costs less, and is judged before it goes live. 1 or more: never but for growth."""
+    """A sync that changes more than this share of a collection's documents builds a new index beside the live one instead of changing
+    that in place: it costs less, and is judged before it goes live. 1: never."""
+    rebuild_change_rows: int = Field(5000, ge=0)
+    """Fewer rows are changed in place, whatever their share: judging a new index has a price of its own."""
     keep_retired: int = Field(2, ge=1)
     """Retired generations kept for rollback."""

@@ -148,6 +148,7 @@ SCENARIOS = {
         Scenario("reconcile", damage, job=work.reconcile_live, finish=again(work.reconcile_live)),
         Scenario("forget", job=work.forget, arguments=(FORGOTTEN,), finish=_forget, gone=FORGOTTEN),
         Scenario("rebuild", _without_graph, edit, job=work.nightly_run, finish=again(work.nightly_run)),
+        Scenario("replacing", change=edit, settings={"sync": {"rebuild_change_share": 0.1, "rebuild_change_rows": 0}}),
         Scenario("garbage", _abandoned, job=work.collect_garbage, finish=again(work.collect_garbage)),
         Scenario("merging", many_segments, edit),
         Scenario("resharding", change=edit, settings={"sync": {"shards": 3}}),

@@ -31,7 +31,16 @@ HOME = {
     "lexical.compacted": "merging",
 }
 """The scenario in which the quick profile tries a failpoint; ``chunking`` for all others."""
-STRIDES = {"first-build": 24, "edits": 16, "model": 32, "promotion": 8, "rollback": 1, "reconcile": 2, "forget": 1}
+STRIDES = {
+    "first-build": 24,
+    "edits": 16,
+    "model": 32,
+    "promotion": 8,
+    "rollback": 1,
+    "replacing": 24,
+    "reconcile": 2,
+    "forget": 1,
+}
 """The quick profile tries every so manieth transaction of these scenarios."""
 
 

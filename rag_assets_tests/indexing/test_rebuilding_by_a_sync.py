@@ -6,7 +6,6 @@ import pytest
 
 from rag_assets.database import generations
 from rag_assets.errors import RagAssetsError
-from rag_assets.indexing import rebuilding
 from rag_assets.indexing import sync as syncing
 from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.planning import make_plan
@@ -17,11 +16,13 @@ from rag_assets_tests.fakes import DirectRunner
 from rag_assets_tests.indexing.test_following import REFUSING, question_file, states
 from rag_assets_tests.indexing.test_rebuilding import churn
 
+SYNC = {"shards": 3, "rebuild_change_rows": 3}
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def index(open_index: OpenIndex) -> WarmRuntime:
     """Three rows are enough to be worth it."""
-    monkeypatch.setattr(rebuilding, "MIN_ROWS", 3)
+    return open_index(sync=SYNC)
 
 
 def test_much_at_once_is_loaded_beside_and_the_live_index_rests_until_it_is_replaced(
@@ -51,10 +52,9 @@ def test_much_at_once_is_loaded_beside_and_the_live_index_rests_until_it_is_repl
 
 @pytest.mark.parametrize(("edits", "share", "rows"), [(1, 0.2, 1), (4, 0.5, 1), (4, 0.2, 5)])
 def test_little_or_few_is_changed_in_place(
-    open_index: OpenIndex, source: Path, monkeypatch: pytest.MonkeyPatch, edits: int, share: float, rows: int
+    open_index: OpenIndex, source: Path, edits: int, share: float, rows: int
 ) -> None:
-    monkeypatch.setattr(rebuilding, "MIN_ROWS", rows)
-    index = open_index(sync={"shards": 3, "rebuild_change_share": share})
+    index = open_index(sync={**SYNC, "rebuild_change_share": share, "rebuild_change_rows": rows})
     corpus(source)
     run(index)
     churn(source, edits)
@@ -69,7 +69,7 @@ def test_where_the_new_index_is_refused_the_live_one_gets_the_changes(
     corpus(source)
     run(open_index())
     churn(source, 5)
-    strict = open_index(gates=REFUSING, collection={"questions": question_file(tmp_path)})
+    strict = open_index(sync=SYNC, gates=REFUSING, collection={"questions": question_file(tmp_path)})
     report = run(strict)
     assert report.refused
     assert report.rebuilt_because
@@ -79,7 +79,7 @@ def test_where_the_new_index_is_refused_the_live_one_gets_the_changes(
     assert run(strict).nothing_changed
     # The next one is begun in place of the refused one.
     churn(source, 5, "newer")
-    index = open_index()
+    index = open_index(sync=SYNC)
     assert run(index).generation["promoted"]
     assert sorted(states(index).values()) == ["live", "retired"]
     assert live_rows(index) == wanted_rows(index, source)
