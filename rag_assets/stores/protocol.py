@@ -112,6 +112,19 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
+class Sides:
+    """What a question's vector and its words find, and what each side says of the other's finds."""
+
+    near: Near
+    found: Found
+    """``others`` are the scores of what only the vector has found."""
+    similar: Mapping[str, float]
+    """Cosine similarity of what only the words have found."""
+    seconds: Mapping[str, float]
+    """Time of ``dense`` and ``lexical``; where they run side by side, ``dense`` is what was waited for after ``lexical``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """What is wrong with what answers questions, measured by the generation's rows in PostgreSQL; all zero but
     ``looked_up`` is a pass."""
@@ -173,6 +186,27 @@ class Searcher(Protocol):
             near: what the question's vector found, which may spare work.
             filters: what the rows must pass.
             also: chunk ids of rows whose score is wanted whatever it is.
+
+        Raises:
+            RagAssetsError: the generation has no lexical index.
+        """
+        ...
+
+    def both(
+        self,
+        question: str,
+        vector: Vector | None,
+        k: int,
+        *,
+        settings: LexicalSettings,
+        ef_search: int = 100,
+        exact: bool = False,
+        filters: Sequence[Condition] = (),
+        similar: bool = True,
+    ) -> Sides:
+        """What :meth:`nearest` and :meth:`words` find, each with the scores of what only the other has found.
+
+        ``similar``: whether the similarities of what only the words have found are wanted.
 
         Raises:
             RagAssetsError: the generation has no lexical index.
