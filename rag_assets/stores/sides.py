@@ -61,7 +61,7 @@ def at_once(
     """
     began = time.perf_counter()
     half = HalfVector(vector)
-    with _pipeline(connection):
+    with pipeline(connection):
         statements.set_beam(connection, k, ef_search)
         postings = lexical_search.read(connection, generation, question)
         walk = statements.nearest(connection, generation, half, k)
@@ -79,7 +79,7 @@ def at_once(
 
 
 @contextmanager
-def _pipeline(connection: Connection) -> Iterator[None]:
+def pipeline(connection: Connection) -> Iterator[None]:
     """Statements inside are sent at once and their results read when asked for, where that is safe.
 
     To the server, a process that is frozen in the middle of a pipeline is not silent but at work, and would keep its snapshot and
