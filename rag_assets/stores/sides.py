@@ -1,22 +1,16 @@
 """Both sides of a hybrid question: one after the other, or BM25 here while the server walks the graph."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import psycopg
 from pgvector import HalfVector
 
 from rag_assets.database.generations import Generation
-from rag_assets.database.pool import BRIEF, FROZEN_SECONDS
 from rag_assets.models import Condition
 from rag_assets.settings import LexicalSettings
 from rag_assets.stores import lexical_search
 from rag_assets.stores import vector_statements as statements
 from rag_assets.stores.protocol import Connection, Found, Near, Searcher, Sides, Vector
-
-_TRANSACTION_TIMEOUT_SINCE = 170_000
-_MOST_SECONDS = BRIEF * FROZEN_SECONDS
 
 
 def in_turn(
@@ -54,43 +48,24 @@ def at_once(
     similar: bool,
 ) -> Sides:
     """The same without a filter: the graph's walk is under way while posting lists are scored, and the similarities of what they
-    find are asked for before it ends; call inside a transaction, best one with a snapshot.
+    find are asked for before it ends; call inside a transaction, best one that is pipelined: in another, statements wait for each other.
 
     Raises:
         RagAssetsError: the generation has no lexical index.
     """
     began = time.perf_counter()
     half = HalfVector(vector)
-    with pipeline(connection):
-        statements.set_beam(connection, k, ef_search)
-        postings = lexical_search.read(connection, generation, question)
-        walk = statements.nearest(connection, generation, half, k)
-        scores = postings.scores(settings)
-        matches = postings.best(scores, k)
-        bm25 = {match.chunk_id for match in matches}
-        compared = statements.similarities(connection, generation, list(bm25), half) if similar and bm25 else None
-        scored = time.perf_counter()
-        near = Near(dict(walk.fetchall()))
-        others = postings.rows.scores_of(scores, [item for item in near.found if item not in bm25])
-        similarities = dict(compared.fetchall()) if compared is not None else {}
+    statements.set_beam(connection, k, ef_search)
+    postings = lexical_search.read(connection, generation, question)
+    walk = statements.nearest(connection, generation, half, k)
+    scores = postings.scores(settings)
+    matches = postings.best(scores, k)
+    bm25 = {match.chunk_id for match in matches}
+    compared = statements.similarities(connection, generation, list(bm25), half) if similar and bm25 else None
+    scored = time.perf_counter()
+    near = Near(dict(walk.fetchall()))
+    others = postings.rows.scores_of(scores, [item for item in near.found if item not in bm25])
+    similarities = dict(compared.fetchall()) if compared is not None else {}
     only = {item: value for item, value in similarities.items() if item not in near.found}
     seconds = {"lexical": scored - began, "dense": time.perf_counter() - scored}
     return Sides(near, Found(matches, others), only, seconds)
-
-
-@contextmanager
-def pipeline(connection: Connection) -> Iterator[None]:
-    """Statements inside are sent at once and their results read when asked for, where that is safe.
-
-    To the server, a process that is frozen in the middle of a pipeline is not silent but at work, and would keep its snapshot and
-    its locks for good; so the transaction, which has no limit of its own, gets one meanwhile. Servers that have no such
-    limit are asked one thing after the other.
-    """
-    if connection.info.server_version < _TRANSACTION_TIMEOUT_SINCE or not psycopg.Pipeline.is_supported():
-        yield
-        return
-    limit = "SELECT set_config('transaction_timeout', %s, true)"
-    with connection.pipeline():
-        connection.execute(limit, (str(int(_MOST_SECONDS * 1000)),))
-        yield
-        connection.execute(limit, ("0",))

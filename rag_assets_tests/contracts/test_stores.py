@@ -177,7 +177,8 @@ def test_both_sides_at_once_are_each_side_with_what_it_says_of_the_others_finds(
     kept.fill()
     with kept.database.transaction() as connection:
         kept.store.build(connection, kept.generation, IndexSettings())
-    with kept.searcher() as searcher:
+    with kept.database.transaction(snapshot=True, pipelined=True) as connection:
+        searcher = kept.store.searcher(connection, kept.generation)
         for exact, filters in ((False, ()), (True, ()), (False, ("type=pdf,md",))):
             _compare_sides(searcher, exact, parse_filters(filters))
 

@@ -1,4 +1,4 @@
-"""Both sides of a question at once: nothing of it outlives the question, and a process that is frozen meanwhile holds nobody up."""
+"""Both sides of a question at once find the same as one after the other, and fail as they do."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,6 @@ from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
-from rag_assets.errors import DatabaseLost
 from rag_assets.settings import LexicalSettings
 from rag_assets.stores import lexical_segments, sides
 from rag_assets.stores.protocol import Connection, Sides
@@ -37,8 +36,8 @@ def ask(connection: Connection, generation: Generation) -> Sides:
     )
 
 
-def ask_without_postings(connection: Connection, generation: Generation) -> None:
-    with connection.transaction():
+def ask_without_postings(database: Database, generation: Generation) -> None:
+    with database.transaction(pipelined=True) as connection:
         connection.execute(sql.SQL("DROP TABLE {}").format(lexical_segments.table(generation)))
         ask(connection, generation)
 
@@ -47,32 +46,20 @@ def matches(found: Sides) -> set[str]:
     return {match.chunk_id for match in found.found.matches}
 
 
-def test_the_transaction_goes_on_without_a_limit_and_out_of_the_pipeline(
-    database: Database, generation: Generation
-) -> None:
+def test_a_pipeline_finds_what_a_plain_transaction_finds(database: Database, generation: Generation) -> None:
     with database.transaction(snapshot=True) as connection:
-        assert matches(ask(connection, generation)) == {rows.id_of("a"), rows.id_of("b")}
-        assert connection.execute("SHOW transaction_timeout").fetchone() == ("0",)
-        assert connection.info.pipeline_status == psycopg.pq.PipelineStatus.OFF
-
-
-def test_the_server_ends_the_session_of_a_process_that_is_frozen_meanwhile(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sides, "_MOST_SECONDS", 0.2)
-    # What sleeps is the server: to it that is the same, and no other limit ends it.
-    with (
-        pytest.raises(DatabaseLost),
-        database.transaction(snapshot=True) as connection,
-        sides.pipeline(connection),
-    ):
-        connection.execute("SELECT pg_sleep(20)").fetchone()
+        plain = ask(connection, generation)
+    with database.transaction(snapshot=True, pipelined=True) as connection:
+        assert connection.info.pipeline_status == psycopg.pq.PipelineStatus.ON
+        found = ask(connection, generation)
+    assert (found.near, found.found, found.similar) == (plain.near, plain.found, plain.similar)
+    assert matches(found) == {rows.id_of("a"), rows.id_of("b")}
 
 
 def test_an_error_meanwhile_is_told_as_it_is_and_the_connection_stays_of_use(
     database: Database, generation: Generation
 ) -> None:
-    with database.pool.connection() as connection:
-        with pytest.raises(psycopg.errors.UndefinedTable):
-            ask_without_postings(connection, generation)
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        ask_without_postings(database, generation)
+    with database.transaction(pipelined=True) as connection:
         assert matches(ask(connection, generation)) == {rows.id_of("a"), rows.id_of("b")}
