@@ -166,14 +166,17 @@ def _score(rows: Rows, found: Mapping[str, Lists], terms: Sequence[str], weights
         )
         idf = np.float32(times * np.log(1 + (rows.count - frequency + 0.5) / (frequency + 0.5)))
         for segment, numbers, counts in parts:
-            first = rows.first[segment]
-            part = norms[first:].take(numbers)
+            # As wide as an address from the start: numpy would widen them in each of the steps.
+            places = numbers.astype(np.intp)
+            places += rows.first[segment]
+            part = norms.take(places)
             # The same operations whether or not counts are stored: a score depends on the rows alone, to the last bit.
             weight: Any = np.float32(1) if counts is None else counts.astype(np.float32)
             part += weight
             np.divide(weight, part, out=part)
             part *= idf
-            scores[first:][numbers] += part
+            part += scores.take(places)
+            scores[places] = part
     return scores
 
 
