@@ -41,7 +41,8 @@ class Candidates:
     plan: Plan | None = None
     """Which way was taken behind the filter; None: there is none."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key."""
+    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key, and one that runs beside the other
+    has what was waited for it alone."""
 
 
 def find(
