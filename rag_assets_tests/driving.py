@@ -163,7 +163,9 @@ class InterruptedDatabase:
         self.begun = 0
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(
+        self, *, snapshot: bool = False, brief: bool = False, pipelined: bool = False
+    ) -> Iterator[psycopg.Connection[Any]]:
         self.begun += 1
         if self.begun == self._at:
             self._interruption()

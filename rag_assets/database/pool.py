@@ -131,23 +131,31 @@ class Database:
             time.sleep(0.2)
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(
+        self, *, snapshot: bool = False, brief: bool = False, pipelined: bool = False
+    ) -> Iterator[psycopg.Connection[Any]]:
         """One transaction on a pooled connection.
 
         Args:
             snapshot: read-only and repeatable-read.
             brief: it writes what is ready to be written; if it lasts, its process is frozen, and the server ends it
                 (PostgreSQL 17 and later).
+            pipelined: brief, and statements are sent at once and waited for when their results are asked for. On older
+                servers, where nothing would end a process that is frozen meanwhile, it is a transaction like any other.
 
         Raises:
             DatabaseLost: the connection broke, or none could be made.
             RagAssetsError: the disk is full.
         """
         try:
-            with self.pool.connection() as connection, connection.transaction():
+            with (
+                self.pool.connection() as connection,
+                _pipeline(connection, wanted=pipelined),
+                connection.transaction(),
+            ):
                 if snapshot:
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                if brief and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
+                if (brief or pipelined) and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
                     milliseconds = int(BRIEF * self._frozen_seconds * 1000)
                     connection.execute(sql.SQL("SET LOCAL transaction_timeout = {}").format(sql.Literal(milliseconds)))
                 yield connection
@@ -176,6 +184,16 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.pool.close()
+
+
+@contextmanager
+def _pipeline(connection: psycopg.Connection[Any], *, wanted: bool) -> Iterator[None]:
+    limited = connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE
+    if wanted and limited and psycopg.Pipeline.is_supported():
+        with connection.pipeline():
+            yield
+    else:
+        yield
 
 
 def _conninfo(url: str, name: str) -> str:

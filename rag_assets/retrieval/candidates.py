@@ -41,7 +41,8 @@ class Candidates:
     plan: Plan | None = None
     """Which way was taken behind the filter; None: there is none."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key."""
+    """Time of ``dense``, ``lexical`` and ``fuse``; a side that was not asked has no key, and one that runs beside the other
+    has what was waited for it alone."""
 
 
 def find(
@@ -57,40 +58,53 @@ def find(
     Raises:
         RagAssetsError: mode ``lexical`` of a generation that has no lexical index.
     """
+    if settings.mode == "hybrid" and searcher.has_words:
+        return _hybrid(searcher, asked, count, settings, lexical_settings, ef_search)
+    # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
     depth = max(count, settings.candidates) if settings.mode == "hybrid" else count
-    seconds: dict[str, float] = {}
     began = time.perf_counter()
     side = dense_side(searcher, asked, depth, ef_search)
-    dense, plan = side.found, side.plan
-    if asked.vector is not None:
-        began = _lap(seconds, "dense", began)
-    bm25: dict[str, float] = {}
-    others: Mapping[str, float] = {}
-    # A generation of an earlier release has no lexical index; it answers from vectors alone until the next sync builds one.
-    if settings.mode == "lexical" or (settings.mode == "hybrid" and searcher.has_words):
-        found = searcher.words(
-            asked.question, depth, settings=lexical_settings, near=side, filters=asked.filters, also=tuple(dense)
-        )
-        bm25 = {match.chunk_id: match.score for match in found.matches}
-        others = found.others
-        # Without a vector the listing of what passes the filter is part of it.
-        began = _lap(seconds, "lexical", began)
-    if settings.mode != "hybrid" or not bm25:
-        return Candidates(tuple(ranked(dense or bm25))[:count], dense, bm25, plan=plan, seconds=seconds)
-    near: Mapping[str, float] = {}
-    if settings.fusion == "convex":
-        near = searcher.similarities([item for item in bm25 if item not in dense], asked.vector)
-    fused = fuse(dense, bm25, settings, other_dense=near, other_bm25=others)
-    order = tuple(ranked(fused))[:count]
-    _lap(seconds, "fuse", began)
-    return Candidates(order, dense, bm25, fused, others, plan, seconds)
+    walked = time.perf_counter()
+    if settings.mode != "lexical":
+        return Candidates(_first(side.found, count), side.found, plan=side.plan, seconds={"dense": walked - began})
+    found = searcher.words(asked.question, depth, settings=lexical_settings, near=side, filters=asked.filters)
+    bm25 = {match.chunk_id: match.score for match in found.matches}
+    # Without a vector the listing of what passes the filter is part of it.
+    seconds = {"lexical": time.perf_counter() - began}
+    return Candidates(_first(bm25, count), bm25=bm25, plan=side.plan, seconds=seconds)
 
 
-def _lap(seconds: dict[str, float], stage: str, began: float) -> float:
-    """Note the time since ``began``; returns the time it is."""
-    now = time.perf_counter()
-    seconds[stage] = now - began
-    return now
+def _hybrid(
+    searcher: Searcher,
+    asked: Asked,
+    count: int,
+    settings: RetrievalSettings,
+    lexical_settings: LexicalSettings,
+    ef_search: int,
+) -> Candidates:
+    began = time.perf_counter()
+    sides = searcher.both(
+        asked.question,
+        asked.vector,
+        max(count, settings.candidates),
+        settings=lexical_settings,
+        ef_search=ef_search,
+        exact=asked.exact,
+        filters=asked.filters,
+        similar=settings.fusion == "convex",
+    )
+    dense, plan = sides.near.found, sides.near.plan
+    bm25 = {match.chunk_id: match.score for match in sides.found.matches}
+    if not bm25:
+        return Candidates(_first(dense, count), dense, plan=plan, seconds=sides.seconds)
+    fused = fuse(dense, bm25, settings, other_dense=sides.similar, other_bm25=sides.found.others)
+    order = _first(fused, count)
+    rest = time.perf_counter() - began - sum(sides.seconds.values())
+    return Candidates(order, dense, bm25, fused, sides.found.others, plan, {**sides.seconds, "fuse": rest})
+
+
+def _first(scores: Mapping[str, float], count: int) -> tuple[str, ...]:
+    return tuple(ranked(scores)[:count])
 
 
 def dense_side(searcher: Searcher, asked: Asked, depth: int, ef_search: int) -> Near:

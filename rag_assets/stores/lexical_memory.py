@@ -78,10 +78,17 @@ class Rows:
             return {}
         halves, order = self._sorted
         wanted = codec.first_halves(codec.encode_ids(known))
-        begin, end = np.searchsorted(halves, wanted, "left").tolist(), np.searchsorted(halves, wanted, "right").tolist()
+        if not halves.size:
+            return {}
+        begin, end = np.searchsorted(halves, wanted, "left"), np.searchsorted(halves, wanted, "right")
+        firsts = scores[order[np.minimum(begin, halves.size - 1)]].tolist()
+        places = zip(known, firsts, begin.tolist(), (end - begin).tolist(), strict=True)
         # A chunk that was taken away and came back has a deleted row beside its own.
-        places = zip(known, begin, end, strict=True)
-        return {item: float(scores[order[first:last]].max()) for item, first, last in places if first < last}
+        return {
+            item: score if rows == 1 else float(scores[order[first : first + rows]].max())
+            for item, score, first, rows in places
+            if rows
+        }
 
     def norms(self, k1: float, b: float) -> Floats:
         """What a count is weighed against: k1 · (1 − b + b · length / average); infinite for a deleted row, which scores 0."""

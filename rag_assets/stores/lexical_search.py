@@ -33,11 +33,12 @@ MOST_LOOKED_AT = 2000
 _SPARE = 1.5
 """How many more are looked at than would hold k, were the rows that pass scattered evenly."""
 
+_LOTS = 512
 TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True)
-class _Postings:
+class Postings:
     """What the database holds of a question's terms: all that scoring needs of it."""
 
     terms: Sequence[str]
@@ -50,8 +51,12 @@ class _Postings:
         """(n,) BM25 of every row; a term the question repeats counts as often."""
         return _score(self.rows, self.lists, self.terms, weights)
 
+    def best(self, scores: Floats, k: int) -> list[Match]:
+        """The ``k`` highest scores above 0, equal ones by chunk id."""
+        return _best(self.rows, scores, k)
 
-def _read(connection: Connection, generation: Generation, question: str) -> _Postings:
+
+def read(connection: Connection, generation: Generation, question: str) -> Postings:
     """Read what a question needs; call inside a transaction, best one with a snapshot.
 
     Raises:
@@ -71,7 +76,7 @@ def _read(connection: Connection, generation: Generation, question: str) -> _Pos
     if rows.languages != languages and (again := analyzer(own).analyze_query(question, rows.languages)) != terms:
         terms = again
         found, rows = _fetch(connection, generation, terms)
-    return _Postings(terms, found, rows)
+    return Postings(terms, found, rows)
 
 
 def search(
@@ -104,7 +109,7 @@ def search(
     Raises:
         RagAssetsError: the generation was made before there was a lexical index.
     """
-    postings = _read(connection, generation, question)
+    postings = read(connection, generation, question)
     rows, scores = postings.rows, postings.scores(settings or LexicalSettings())
     if passing is not None:
         matches = _best(rows, scores, k, codec.places(rows.chunk_ids, codec.encode_known(list(passing))))
@@ -161,14 +166,17 @@ def _score(rows: Rows, found: Mapping[str, Lists], terms: Sequence[str], weights
         )
         idf = np.float32(times * np.log(1 + (rows.count - frequency + 0.5) / (frequency + 0.5)))
         for segment, numbers, counts in parts:
-            first = rows.first[segment]
-            part = norms[first:].take(numbers)
+            # As wide as an address from the start: numpy would widen them in each of the steps.
+            places = numbers.astype(np.intp)
+            places += rows.first[segment]
+            part = norms.take(places)
             # The same operations whether or not counts are stored: a score depends on the rows alone, to the last bit.
             weight: Any = np.float32(1) if counts is None else counts.astype(np.float32)
             part += weight
             np.divide(weight, part, out=part)
             part *= idf
-            scores[first:][numbers] += part
+            part += scores.take(places)
+            scores[places] = part
     return scores
 
 
@@ -184,13 +192,15 @@ def _best(rows: Rows, scores: Floats, k: int, among: npt.NDArray[np.int64] | Non
 
 
 def _floor(scores: Floats, k: int) -> float:
-    """A score above 0 that at least ``k`` rows reach, if so many are above 0: a few comparisons instead of a partial sort."""
-    floor = float(scores.max(initial=0.0))
-    for _ in range(16):
-        floor *= 0.75
-        if np.count_nonzero(scores >= floor) >= k:
-            return max(floor, TINY)
-    return TINY
+    """A score above 0 that at least ``k`` rows reach, if so many are above 0.
+
+    The rows are dealt into lots, many more than ``k``; each of the ``k`` best lots has a row as good as the worst of their best.
+    """
+    lots = max(_LOTS, 8 * k)
+    if scores.size < 2 * lots:
+        return TINY
+    tops = scores[: scores.size // lots * lots].reshape(-1, lots).max(axis=0)
+    return max(float(np.partition(tops, lots - k)[lots - k]), TINY)
 
 
 def _filtered(

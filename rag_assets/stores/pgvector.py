@@ -14,6 +14,7 @@ from rag_assets.database.generations import Generation
 from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings
 from rag_assets.stores import payload_index
+from rag_assets.stores import vector_statements as statements
 from rag_assets.stores.conditions import clause
 from rag_assets.stores.graph_memory import build_megabytes
 from rag_assets.stores.protocol import Applied, Connection, Row
@@ -23,7 +24,7 @@ __all__ = ["Applied", "Connection", "Row"]
 
 def table(generation: Generation) -> sql.Identifier:
     """The partition that holds a generation."""
-    return sql.Identifier(f"index_entry_g{generation.id}")
+    return statements.table(generation.id)
 
 
 def _index(generation: Generation) -> sql.Identifier:
@@ -227,16 +228,8 @@ def fetch(
     vector: npt.NDArray[np.float32] | None = None,
 ) -> dict[str, Row]:
     """Rows by id; ``dense`` is the cosine similarity to ``vector``, nan without one."""
-    similarity = sql.SQL("1 - (embedding <=> %(vector)s)") if vector is not None else sql.SQL("'nan'::float8")
-    rows = connection.execute(
-        # The key's first column is named, too: releases before 18 find nothing by the second alone.
-        sql.SQL(
-            "SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE generation_id = %(id)s AND chunk_id = ANY(%(ids)s)"
-        ).format(similarity, table(generation)),
-        {"id": generation.id, "ids": list(chunk_ids), "vector": HalfVector(vector) if vector is not None else None},
-        binary=True,
-    ).fetchall()
-    return {row[0]: Row(*row) for row in rows}
+    half = HalfVector(vector) if vector is not None else None
+    return {row[0]: Row(*row) for row in statements.rows(connection, generation, chunk_ids, half)}
 
 
 def similarities(
@@ -245,13 +238,7 @@ def similarities(
     """Cosine similarity of rows, named by id, to a unit vector."""
     if vector is None or not chunk_ids:
         return {}
-    statement = sql.SQL(
-        "SELECT chunk_id, 1 - (embedding <=> %s) FROM {} WHERE generation_id = %s AND chunk_id = ANY(%s)"
-    )
-    rows = connection.execute(
-        statement.format(table(generation)), (HalfVector(vector), generation.id, list(chunk_ids)), binary=True
-    ).fetchall()
-    return dict(rows)
+    return dict(statements.similarities(connection, generation, chunk_ids, HalfVector(vector)).fetchall())
 
 
 def search(
@@ -285,11 +272,9 @@ def nearest(
     until k rows pass them (pgvector's iterative scan, strict order), or it gives up: after hnsw.max_scan_tuples (20,000)
     rows, or for want of memory. :mod:`filtered` decides when that is a good way.
     """
-    connection.execute(
-        "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true),"
-        " set_config('hnsw.iterative_scan', 'strict_order', true)",
-        ("off" if exact else "on", str(min(1000, max(k, ef_search)))),
-    )
+    statements.set_beam(connection, k, ef_search, exact=exact)
+    if not filters and not exact:
+        return statements.nearest(connection, generation, HalfVector(vector), k).fetchall()
     condition = clause(filters)
     where = sql.SQL("WHERE {}").format(condition.sql) if filters else sql.SQL("")
     statement = sql.SQL(

@@ -7,8 +7,8 @@ from rag_assets.database.pool import Database
 from rag_assets.failpoints import failpoint
 from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings, LexicalSettings
-from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability
-from rag_assets.stores.protocol import Applied, Connection, Faults, Found, Near, Row, Vector
+from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability, sides
+from rag_assets.stores.protocol import Applied, Connection, Faults, Found, Near, Row, Sides, Vector
 
 NAME = "pgvector"
 
@@ -64,6 +64,42 @@ class PostgresSearcher:
             passing=near.passing if near else None,
             share=near.plan.share if near and near.plan else 1.0,
             also=also,
+        )
+
+    def both(
+        self,
+        question: str,
+        vector: Vector | None,
+        k: int,
+        *,
+        settings: LexicalSettings,
+        ef_search: int = 100,
+        exact: bool = False,
+        filters: Sequence[Condition] = (),
+        similar: bool = True,
+    ) -> Sides:
+        """Side by side unless a filter or a scan has one wait for the other."""
+        if vector is None or exact or filters:
+            return sides.in_turn(
+                self,
+                question,
+                vector,
+                k,
+                settings=settings,
+                ef_search=ef_search,
+                exact=exact,
+                filters=filters,
+                similar=similar,
+            )
+        return sides.at_once(
+            self._connection,
+            self._generation,
+            question,
+            vector,
+            k,
+            settings=settings,
+            ef_search=ef_search,
+            similar=similar,
         )
 
     def similarities(self, chunk_ids: Sequence[str], vector: Vector | None) -> Mapping[str, float]:

@@ -18,6 +18,7 @@ import pytest
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation, GenerationKey
 from rag_assets.database.pool import Database
+from rag_assets.models import Condition
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import IndexSettings, LexicalSettings, Settings, WeaviateSettings
 from rag_assets.stores.choosing import build_store
@@ -170,6 +171,32 @@ def test_the_nearest_rows_are_those_of_exact_search_with_their_true_similarity(k
         rows = searcher.fetch(ids, vector_of("zebras"))
     assert np.allclose([similar[item] for item in ids], [exact.found[item] for item in ids], atol=1e-6)
     assert np.allclose([rows[item].dense for item in ids], [exact.found[item] for item in ids], atol=1e-6)
+
+
+def test_both_sides_at_once_are_each_side_with_what_it_says_of_the_others_finds(kept: Kept) -> None:
+    kept.fill()
+    with kept.database.transaction() as connection:
+        kept.store.build(connection, kept.generation, IndexSettings())
+    with kept.database.transaction(snapshot=True, pipelined=True) as connection:
+        searcher = kept.store.searcher(connection, kept.generation)
+        for exact, filters in ((False, ()), (True, ()), (False, ("type=pdf,md",))):
+            _compare_sides(searcher, exact, parse_filters(filters))
+
+
+def _compare_sides(searcher: Searcher, exact: bool, filters: Sequence[Condition]) -> None:
+    question, vector, settings = "lions and parental leave", vector_of("zebras graze quietly 0"), LexicalSettings()
+    sides = searcher.both(question, vector, 3, settings=settings, exact=exact, filters=filters)
+    near = searcher.nearest(vector, 3, exact=exact, filters=filters)
+    words = searcher.words(question, 3, settings=settings, near=near, filters=filters, also=tuple(near.found))
+    matched = [match.chunk_id for match in words.matches]
+    assert sides.near.found == near.found
+    assert sides.found.matches == words.matches
+    others = {item: score for item, score in sides.found.others.items() if item not in matched}
+    assert others == {item: score for item, score in words.others.items() if item not in matched}
+    assert others, "nothing was found by its vector alone"
+    assert sides.similar == searcher.similarities([item for item in matched if item not in near.found], vector)
+    assert sides.similar, "nothing was found by its words alone"
+    assert searcher.both(question, vector, 3, settings=settings, filters=filters, similar=False).similar == {}
 
 
 def test_a_filter_passes_what_it_says_and_k_rows_come_whenever_k_pass(kept: Kept) -> None:

@@ -80,7 +80,9 @@ class KilledDatabase:
         """Transactions of the stage so far. Only one thread works on a stage."""
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[psycopg.Connection[Any]]:
+    def transaction(
+        self, *, snapshot: bool = False, brief: bool = False, pipelined: bool = False
+    ) -> Iterator[psycopg.Connection[Any]]:
         mine = self._is_the_stages()
         self.begun += mine
         kill = mine and self.begun == self._at

@@ -178,8 +178,10 @@ class _OneTransaction(Database):
         self._connection = connection
 
     @contextmanager
-    def transaction(self, *, snapshot: bool = False, brief: bool = False) -> Iterator[Connection]:
-        """A savepoint; ``snapshot`` is implied, for nobody else can see the tables, and so nobody waits."""
+    def transaction(
+        self, *, snapshot: bool = False, brief: bool = False, pipelined: bool = False
+    ) -> Iterator[Connection]:
+        """A savepoint; ``snapshot`` is implied, for nobody else can see the tables, and so nobody waits. Never a pipeline."""
         with self._connection.transaction():
             yield self._connection
 

@@ -12,7 +12,8 @@ from rag_assets.settings import LexicalSettings
 from rag_assets.stores.analysis import analyzer
 from rag_assets.stores.lexical_segments import settings_of
 from rag_assets.stores.postgres import PostgresSearcher
-from rag_assets.stores.protocol import Connection, Found, Match, Near, Plan, Row, Vector
+from rag_assets.stores.protocol import Connection, Found, Match, Near, Plan, Row, Sides, Vector
+from rag_assets.stores.sides import in_turn
 from rag_assets.stores.weaviate.connection import WeaviateConnection
 from rag_assets.stores.weaviate.filters import made_of
 from rag_assets.stores.weaviate.objects import SHOWN_PROPERTIES, VECTOR, Entry, cosine, entry_of
@@ -105,6 +106,31 @@ class WeaviateSearcher:
             others |= {chunk_id: scored.get(chunk_id, 0.0) for chunk_id in part}
         ranked = sorted(matches.items(), key=lambda item: (-item[1], item[0]))
         return Found([Match(chunk_id, score) for chunk_id, score in ranked if score > 0], others)
+
+    def both(
+        self,
+        question: str,
+        vector: Vector | None,
+        k: int,
+        *,
+        settings: LexicalSettings,
+        ef_search: int = 100,
+        exact: bool = False,
+        filters: Sequence[Condition] = (),
+        similar: bool = True,
+    ) -> Sides:
+        """One side, then the other."""
+        return in_turn(
+            self,
+            question,
+            vector,
+            k,
+            settings=settings,
+            ef_search=ef_search,
+            exact=exact,
+            filters=filters,
+            similar=similar,
+        )
 
     def similarities(self, chunk_ids: Sequence[str], vector: Vector | None) -> Mapping[str, float]:
         """Cosine similarity of rows to a unit vector."""

@@ -17,7 +17,7 @@ def test_a_process_that_is_frozen_in_the_middle_of_a_pipeline_holds_nobody_up(po
 
     def write() -> None:
         try:
-            with database.transaction(brief=True) as connection, connection.pipeline():
+            with database.transaction(pipelined=True) as connection:
                 connection.execute("SELECT 1 FROM collection WHERE name = 'held' FOR UPDATE").fetchone()
                 sending.set()
                 thaw.wait(60)
@@ -48,6 +48,9 @@ def test_a_brief_transaction_has_a_limit_and_another_has_none(postgres_url: str)
     with database.transaction(brief=True) as connection:
         shown = connection.execute("SHOW transaction_timeout").fetchone()
         assert shown == (f"{BRIEF}s",)
+    with database.transaction(snapshot=True, pipelined=True) as connection:
+        assert connection.execute("SHOW transaction_timeout").fetchone() == (f"{BRIEF}s",)
+        assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
     with database.transaction() as connection:
         assert connection.execute("SHOW transaction_timeout").fetchone() == ("0",)
     database.close()

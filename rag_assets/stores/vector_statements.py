@@ -1,0 +1,85 @@
+"""Statements that read a generation's rows and graph, sent without waiting where the connection is in a pipeline.
+
+Their text is made once per generation: composing it anew costs a search as much as two round trips.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from pgvector import HalfVector
+from psycopg import sql
+
+from rag_assets.database.generations import Generation
+from rag_assets.stores.protocol import Connection
+
+_KEPT = 256
+"""Texts of statements in memory."""
+Answer = psycopg.Cursor[Any]
+
+
+def set_beam(connection: Connection, k: int, ef_search: int, *, exact: bool = False) -> None:
+    """Set what :func:`nearest` goes by, for the rest of the transaction."""
+    connection.execute(
+        "SELECT set_config('enable_indexscan', %s, true), set_config('hnsw.ef_search', %s, true),"
+        " set_config('hnsw.iterative_scan', 'strict_order', true)",
+        ("off" if exact else "on", str(min(1000, max(k, ef_search)))),
+    )
+
+
+def nearest(connection: Connection, generation: Generation, vector: HalfVector, k: int) -> Answer:
+    """(chunk id, cosine similarity) of the ``k`` rows the graph finds nearest, nearest first."""
+    return connection.execute(_nearest(generation.id, generation.dimension, k), {"vector": vector}, binary=True)
+
+
+def similarities(
+    connection: Connection, generation: Generation, chunk_ids: Sequence[str], vector: HalfVector
+) -> Answer:
+    """(chunk id, cosine similarity) of rows named by id, in any order."""
+    return connection.execute(_similarities(generation.id), (vector, generation.id, list(chunk_ids)), binary=True)
+
+
+def rows(connection: Connection, generation: Generation, chunk_ids: Sequence[str], vector: HalfVector | None) -> Answer:
+    """(chunk id, document id, text, payload, cosine similarity or nan) of rows named by id, in any order."""
+    parameters = {"id": generation.id, "ids": list(chunk_ids), "vector": vector}
+    return connection.execute(_rows(generation.id, vector is not None), parameters, binary=True)
+
+
+def table(generation_id: int) -> sql.Identifier:
+    """The partition that holds a generation."""
+    return sql.Identifier(f"index_entry_g{generation_id}")
+
+
+@lru_cache(_KEPT)
+def _nearest(generation_id: int, dimension: int, k: int) -> bytes:
+    # The number of rows is part of the text: the plan that the server keeps for any number would be one for many.
+    column = sql.SQL(f"(embedding::halfvec({dimension:d}))")
+    return (
+        sql.SQL(
+            "SELECT chunk_id, 1 - ({column} <=> %(vector)s) FROM {table} ORDER BY {column} <=> %(vector)s LIMIT {k}"
+        )
+        .format(column=column, table=table(generation_id), k=sql.Literal(k))
+        .as_bytes()
+    )
+
+
+@lru_cache(_KEPT)
+def _similarities(generation_id: int) -> bytes:
+    # The key's first column is named, too: releases before 18 find nothing by the second alone.
+    statement = sql.SQL(
+        "SELECT chunk_id, 1 - (embedding <=> %s) FROM {} WHERE generation_id = %s AND chunk_id = ANY(%s)"
+    )
+    return statement.format(table(generation_id)).as_bytes()
+
+
+@lru_cache(_KEPT)
+def _rows(generation_id: int, compared: bool) -> bytes:
+    similarity = sql.SQL("1 - (embedding <=> %(vector)s)") if compared else sql.SQL("'nan'::float8")
+    return (
+        sql.SQL(
+            "SELECT chunk_id, doc_id, text, payload, {} FROM {} WHERE generation_id = %(id)s AND chunk_id = ANY(%(ids)s)"
+        )
+        .format(similarity, table(generation_id))
+        .as_bytes()
+    )
