@@ -20,6 +20,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
 from rag_assets.database.pool import database_url
+from rag_assets.defs.event_log import ProjectEventLog, ProjectRunStorage
 from rag_assets.settings import Settings, load_settings
 
 SCHEMA = "dagster"
@@ -71,6 +72,12 @@ def _exists(connection: "psycopg.Connection[Any]") -> bool:
 
 class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in the project's PostgreSQL; starts the embedded server if need be."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        """The tables have to be there."""
+        super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
+        self._run_storage = ProjectRunStorage(postgres_url)
+        self._event_log_storage = ProjectEventLog(postgres_url)
 
     @classmethod
     def config_type(cls) -> Any:
