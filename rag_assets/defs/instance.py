@@ -134,7 +134,10 @@ def prepare_home(settings: Settings) -> Path:
     for name in (INSTANCE_FILE, WORKSPACE_FILE):
         # In a checkout the files stand at the root; in an installed wheel they are packed beside this module.
         source = checkout / name
-        shutil.copyfile(source if source.is_file() else str(resources.files("rag_assets.defs") / name), folder / name)
+        whole = folder / f".{name}-{os.getpid()}"
+        shutil.copyfile(source if source.is_file() else str(resources.files("rag_assets.defs") / name), whole)
+        # A process that starts at the same time must not read half of it: Dagster would store its runs elsewhere.
+        whole.replace(folder / name)
     return folder
 
 
