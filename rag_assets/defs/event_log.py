@@ -1,7 +1,7 @@
 """Dagster's own tables, asked and written as seldom as is safe: a shard's run is many small events and little else."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ class ProjectEventLog(PostgresEventLogStorage):
 
     def __init__(self, postgres_url: str) -> None:
         """The tables have to be there."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._batching = False
         self._waiting: list[EventLogEntry] = []
         self._own = threading.local()
@@ -60,29 +60,31 @@ class ProjectEventLog(PostgresEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event, after those that wait; without the NOTIFY that Dagster keeps for watchers of old versions."""
         kind = event.dagster_event_type if event.is_dagster_event else None
-        with self._lock:
-            if kind in ASSET_CHECK_EVENTS:
-                # They have a table of their own.
-                self._write_waiting()
-                super().store_event(event)
-                return
-            self._waiting.append(event)
-            if not (self._batching and kind in _WAITING):
+        if kind in ASSET_CHECK_EVENTS:
+            # They have a table of their own.
+            self._write_waiting()
+            super().store_event(event)
+        elif not self._batching:
+            self._write([event])
+        else:
+            with self._lock:
+                self._waiting.append(event)
+            if kind not in _WAITING:
                 self._write_waiting()
 
     def _write_waiting(self) -> None:
         """Store what waits. If that fails it is lost, as a single event is: the run it is of fails, too."""
         with self._lock:
             events, self._waiting = self._waiting, []
-            if not events:
-                return
-            insert = SqlEventLogStorageTable.insert().returning(
-                SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-            )
-            with self.index_transaction() as connection:
-                rows = connection.execute(insert, [self._event_to_row(event) for event in events])
-                stored = [(event, int(row[0])) for event, row in zip(events, rows.fetchall(), strict=True)]
-                self._store_asset_events(connection, stored)
+        if events:
+            self._write(events)
+
+    def _write(self, events: Sequence[EventLogEntry]) -> None:
+        insert = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
+        with self.index_transaction() as connection:
+            rows = connection.execute(insert, [self._event_to_row(event) for event in events])
+            stored = [(event, int(row[0])) for event, row in zip(events, rows.fetchall(), strict=True)]
+            self._store_asset_events(connection, stored)
 
     def _store_asset_events(self, connection: Connection, stored: list[tuple[EventLogEntry, int]]) -> None:
         """Note events of assets in the tables by asset, in the order of their keys: two processes never wait for each other."""
