@@ -74,4 +74,7 @@ def _local_runner(runtime: Runtime, instance: dg.DagsterInstance) -> Runner:
     return LocalRunner(runtime, build_definitions(runtime=runtime), instance)
 
 
-defs = build_definitions()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads; made when it asks, so that a ``sync``, which makes its own, does not pay for both."""
+    return build_definitions()

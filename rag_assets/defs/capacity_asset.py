@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from rag_assets.evaluation.capacity import measure, project, tables
 from rag_assets.fingerprint import fingerprint
 from rag_assets.runtime import Runtime
 
@@ -20,6 +19,8 @@ def capacity_asset() -> dg.AssetsDefinition:
         description="When the next limit of this machine is reached, by what was measured here and how the team grows.",
     )
     def capacity(runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        from rag_assets.evaluation.capacity import measure, project, tables
+
         found = project(measure(runtime), runtime.settings.capacity)
         # Disk, memory and nights are of the moment; what the documents became is what has a version.
         version = fingerprint([found.installation.chunks, found.installation.documents])

@@ -1,5 +1,7 @@
 """The index-level assets, partitioned by collection: ``hnsw_index`` → ``retrieval_evaluation`` → ``answer_evaluation`` →
 ``latency_benchmark`` → ``live_index`` → ``evaluation_report``. Promotion stands behind blocking checks on what comes before it.
+
+What evaluates and reports is imported by the assets that do: a run of a shard, in a process of its own or not, does neither.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,8 +11,6 @@ import dagster as dg
 
 from rag_assets.defs.metadata import stage_metadata, table
 from rag_assets.defs.partitions import COLLECTION, collection_partitions
-from rag_assets.evaluation import publishing
-from rag_assets.evaluation.benchmark.tables import benchmark_markdown
 from rag_assets.evaluation.checks import ANSWERS, LATENCY, QUALITY, STRUCTURAL, combined
 from rag_assets.evaluation.results import Check, EvaluationResult
 from rag_assets.fingerprint import fingerprint
@@ -61,6 +61,8 @@ def _hnsw_index(settings: Settings) -> dg.AssetsDefinition:
         description="The HNSW graph of the target generation, built once after load; checked row by row against the ledger.",
     )
     def hnsw_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         result = hnsw_index.materialize(runtime, context.partition_key)
         runtime.results.append(result)
         checks = publishing.check_target(runtime, context.partition_key)
@@ -86,6 +88,8 @@ def _retrieval_evaluation(settings: Settings) -> dg.AssetsDefinition:
     def retrieval_evaluation_asset(
         context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         result = publishing.evaluate_target(runtime, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publishing.scores_hash(result)),
@@ -113,6 +117,8 @@ def _answer_evaluation(settings: Settings) -> dg.AssetsDefinition:
     def answer_evaluation_asset(
         context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         result = publishing.answer_target(runtime, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publishing.scores_hash(result)),
@@ -134,6 +140,8 @@ def _live_index(settings: Settings) -> dg.AssetsDefinition:
         description="The generation that answers queries: one row flipped, only for a generation that passed its gates.",
     )
     def live_index_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         promotion = publishing.promote_target(runtime, context.partition_key, who=f"run {context.run_id[:8]}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{promotion.live.name}-{publishing.contents(runtime, promotion.live)}"),
@@ -160,6 +168,8 @@ def _evaluation_report(settings: Settings) -> dg.AssetsDefinition:
     def evaluation_report_asset(
         context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         result, path = publishing.write_live_report(runtime, context.partition_key)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(publishing.scores_hash(result)),
@@ -189,6 +199,8 @@ def _latency_benchmark(settings: Settings) -> dg.AssetsDefinition:
     def latency_benchmark(
         context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]
     ) -> dg.MaterializeResult:
+        from rag_assets.evaluation import publishing
+
         result = publishing.benchmark_target(runtime, context.partition_key)
         # What was measured, not what came out: times differ from run to run while nothing has changed.
         version = fingerprint([publishing.scores_hash(result), settings.benchmark.model_dump(mode="json")])
@@ -245,6 +257,8 @@ def _speeds(result: EvaluationResult) -> dict[str, Any]:
             "generation": result.generation,
             "measured": "nothing: there are no golden questions, or benchmark.enabled is false",
         }
+    from rag_assets.evaluation.benchmark.tables import benchmark_markdown
+
     metadata: dict[str, Any] = {"generation": result.generation, "seconds": round(found.took_seconds, 1)}
     for stage, latency in found.stages.items():
         metadata[f"{stage}_p95_ms"] = round(latency.p95, 1)

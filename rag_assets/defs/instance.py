@@ -20,6 +20,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
 from rag_assets.database.pool import database_url
+from rag_assets.defs.event_log import ProjectEventLog, ProjectRunStorage
 from rag_assets.settings import Settings, load_settings
 
 SCHEMA = "dagster"
@@ -71,6 +72,12 @@ def _exists(connection: "psycopg.Connection[Any]") -> bool:
 
 class ProjectStorage(DagsterPostgresStorage):
     """Runs, events and schedules in the project's PostgreSQL; starts the embedded server if need be."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        """The tables have to be there."""
+        super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
+        self._run_storage = ProjectRunStorage(postgres_url)
+        self._event_log_storage = ProjectEventLog(postgres_url)
 
     @classmethod
     def config_type(cls) -> Any:
@@ -127,7 +134,10 @@ def prepare_home(settings: Settings) -> Path:
     for name in (INSTANCE_FILE, WORKSPACE_FILE):
         # In a checkout the files stand at the root; in an installed wheel they are packed beside this module.
         source = checkout / name
-        shutil.copyfile(source if source.is_file() else str(resources.files("rag_assets.defs") / name), folder / name)
+        whole = folder / f".{name}-{os.getpid()}"
+        shutil.copyfile(source if source.is_file() else str(resources.files("rag_assets.defs") / name), whole)
+        # A process that starts at the same time must not read half of it: Dagster would store its runs elsewhere.
+        whole.replace(folder / name)
     return folder
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from rag_assets.database import generations
 from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
+from rag_assets.defs.event_log import batched
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
@@ -65,13 +66,14 @@ class LocalRunner:
             # The database went away under the last run, which therefore could not note its own end.
             self._lost = end_own_runs(self._instance) == 0
         try:
-            result = definition.execute_in_process(
-                instance=self._instance,
-                partition_key=partition,
-                run_config=_QUIET,
-                raise_on_error=True,
-                tags=owner_tags(),
-            )
+            with batched(self._instance):
+                result = definition.execute_in_process(
+                    instance=self._instance,
+                    partition_key=partition,
+                    run_config=_QUIET,
+                    raise_on_error=True,
+                    tags=owner_tags(),
+                )
         except DagsterExecutionInterruptedError:
             # Dagster puts its own handlers in place of ours while a step runs; Ctrl-C and SIGTERM mean the same in both.
             raise KeyboardInterrupt from None

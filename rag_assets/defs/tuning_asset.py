@@ -5,9 +5,6 @@ import base64
 import dagster as dg
 
 from rag_assets.defs.partitions import collection_partitions
-from rag_assets.evaluation.tuning import tune
-from rag_assets.evaluation.tuning.report import markdown, to_json, write_tuning
-from rag_assets.evaluation.tuning.sweep import golden_questions
 from rag_assets.fingerprint import fingerprint
 from rag_assets.runtime import Runtime
 from rag_assets.settings import Settings
@@ -29,6 +26,10 @@ def tuning_asset(settings: Settings) -> dg.AssetsDefinition:
         description="Retrieval settings measured with the golden questions: quality against p95, and a recommendation.",
     )
     def tuning(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
+        from rag_assets.evaluation.tuning import tune
+        from rag_assets.evaluation.tuning.report import markdown, to_json, write_tuning
+        from rag_assets.evaluation.tuning.sweep import golden_questions
+
         found = tune(runtime, context.partition_key, golden_questions(runtime, context.partition_key))
         written = write_tuning(found, runtime.settings)
         image = base64.b64encode(written.picture.read_bytes()).decode("ascii")

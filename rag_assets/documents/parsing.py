@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -44,13 +45,17 @@ _START_SECONDS = 120
 
 def parser_fingerprint(settings: ParsingSettings) -> str:
     """The digest of everything that decides what a file is parsed to; computed without importing a parser."""
-    versions: dict[str, str | None] = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = None
+    versions = {library: _version(library) for library in _LIBRARIES}
     return fingerprint({"version": PARSER_VERSION, "libraries": versions, "max_characters": settings.max_characters})
+
+
+@cache
+def _version(library: str) -> str | None:
+    """Read from the package's files, once a process; None where it is not installed."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def attempt_fingerprint(settings: ParsingSettings) -> str:

@@ -182,10 +182,16 @@ def analyzer_fingerprint(settings: LexicalSettings) -> str:
             "version": ANALYZER_VERSION,
             "language": settings.language,
             "stop_words": settings.stop_words,
-            "PyStemmer": metadata.version("PyStemmer"),
+            "PyStemmer": _stemmer_version(),
             "unicode": unicodedata.unidata_version,
         }
     )
+
+
+@cache
+def _stemmer_version() -> str:
+    """Read from the package's files, once a process."""
+    return metadata.version("PyStemmer")
 
 
 def split_words(text: str) -> list[str]:

@@ -27,6 +27,7 @@ create_storage(settings)
 
 @pytest.fixture
 def settings(postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path / "home"))  # which opening it sets, and later tests must not find
     monkeypatch.setenv("RAG_POSTGRES_URL", postgres_url)  # Dagster opens the storage itself, with the settings in force
     return Settings(home=tmp_path / "home", postgres_url=postgres_url)
 
