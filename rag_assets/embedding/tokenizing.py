@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_assets.embedding import model_files
 from rag_assets.embedding.coverage import coverage
+from rag_assets.embedding.word_counts import WordCounts, counts_by_word
 from rag_assets.errors import ConfigurationError, RagAssetsError
 from rag_assets.fingerprint import fingerprint
 
@@ -43,6 +44,8 @@ class FolderTokenizer:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the model would read it untruncated, special tokens included."""
+        if self._word_counts is not None:
+            return self._word_counts.count(texts)
         return [len(encoding.ids) for encoding in self._whole_tokenizer.encode_batch_fast(list(texts))]
 
     def coverage(self, text: str) -> float:
@@ -72,6 +75,12 @@ class FolderTokenizer:
     @cached_property
     def _whole_tokenizer(self) -> "Tokenizer":
         return self._read_tokenizer()
+
+    @cached_property
+    def _word_counts(self) -> WordCounts | None:
+        """None: the tokenizer has to see the whole text."""
+        tokenizer = self._whole_tokenizer
+        return WordCounts(tokenizer) if counts_by_word(self._folder / "tokenizer.json") else None
 
     def _read_tokenizer(self) -> "Tokenizer":
         """The model's tokenizer, truncating and padding nothing.

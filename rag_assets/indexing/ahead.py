@@ -1,9 +1,9 @@
 """Stages of a sync that run ahead of the Dagster runs that report them, so that the model never waits for a file or a row.
 
 A shard's run does its four stages one after the other, and shards run one after the other. Beside them two threads go ahead
-through the same shards: one parses and cuts, one embeds. A run that comes to such a stage takes the result, waiting for it if
-need be. Nothing else changes: a stage writes under its own lease in its own transactions whoever calls it, so that what a killed
-or superseded sync had done ahead is found by the next.
+through the same shards: one parses and cuts, one embeds what is cut, of a shard that is being cut as it comes. A run that comes
+to such a stage takes the result, waiting for it if need be. Nothing else changes: a stage writes under its own lease in its own
+transactions whoever calls it, so that what a killed or superseded sync had done ahead is found by the next.
 """
 
 import threading
@@ -84,12 +84,20 @@ class Ahead:
 
     def _embed(self) -> None:
         for shard in self._shards:
-            self._do(
-                "embeddings",
-                shard,
-                partial(embeddings.materialize, self._runtime, self._plan.collection, shard),
-                "chunks",
-            )
+            self._do("embeddings", shard, partial(self._embed_shard, shard), "raw_documents")
+
+    def _embed_shard(self, shard: int) -> StageResult:
+        """Embed a shard while it is being cut."""
+        chunked = self._futures["chunks", self._plan.collection, shard]
+
+        def cutting(seconds: float) -> bool:
+            wait([chunked], timeout=seconds)
+            if not chunked.done():
+                return True
+            chunked.result()
+            return False
+
+        return embeddings.materialize(self._runtime, self._plan.collection, shard, cutting)
 
     def _do(self, stage: str, shard: int, work: Callable[[], StageResult], after: str | None = None) -> None:
         """Do a stage when the one before it is done; what it raises is for the run that asks for it."""

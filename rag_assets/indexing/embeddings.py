@@ -5,6 +5,7 @@ runs that embed the same text write the same row.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,17 @@ TOKEN_BATCH = 64
 """The same for the vectors of tokens, which take a hundred times the room."""
 WORTH_MEASURING = 50
 """Fewer texts than this say more about loading the model than about its speed."""
+LOOK_SECONDS = 0.5
+"""While documents are being cut and too few texts wait, it is looked for more after so long."""
+
+Cutting = Callable[[float], bool]
+"""Waits until the shard's documents are cut, so many seconds at most; True while they are not."""
+
+
+def all_cut(_: float) -> bool:
+    """For a shard whose documents were cut before."""
+    return False
+
 
 _CHUNKS = sql.SQL("""
     FROM chunk c JOIN chunked k USING (chunker_fp, doc_id)
@@ -49,19 +61,19 @@ _TEXTS = """
 """
 
 
-def materialize(runtime: Runtime, collection: str, shard: int) -> StageResult:
-    """Embed the shard's texts that have no vector yet.
+def materialize(runtime: Runtime, collection: str, shard: int, cutting: Cutting = all_cut) -> StageResult:
+    """Embed the shard's texts that have no vector yet; with ``cutting`` also those that come meanwhile.
 
     Raises:
         RagAssetsError: the embedder returned another number of vectors, another dimension, or unusable ones.
     """
     return combined(
-        [_update(runtime, collection, shard, recipe) for recipe in runtime.recipes(collection)],
+        [_update(runtime, collection, shard, recipe, cutting) for recipe in runtime.recipes(collection)],
         summed=("computed", "tokens_embedded"),
     )
 
 
-def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> StageResult:
+def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe, cutting: Cutting) -> StageResult:
     started = time.perf_counter()
     embedder = recipe.embedder
     parameters = {
@@ -72,11 +84,12 @@ def _update(runtime: Runtime, collection: str, shard: int, recipe: Recipe) -> St
         "embedder": recipe.key.embedder_fp,
     }
     before = embedder.spent if isinstance(embedder, ServedEmbedder) else None
-    missing, tokens = _embed_missing(runtime, parameters, embedder)
+    missing, tokens, waited = _embed_missing(runtime, parameters, embedder, cutting)
     if runtime.settings.index.token_vectors and embedder.fingerprint == runtime.embedder.fingerprint:
         _keep_token_vectors(runtime, parameters, embedder)
     with runtime.database.transaction(snapshot=True) as connection:
-        result = _result(connection, collection, shard, parameters, missing, tokens, time.perf_counter() - started)
+        seconds = time.perf_counter() - started - waited
+        result = _result(connection, collection, shard, parameters, missing, tokens, seconds)
     if before is None or not isinstance(embedder, ServedEmbedder):
         return result
     return replace(result, facts={**result.facts, **_bill(before, embedder.spent)})
@@ -104,29 +117,56 @@ def embed_lost(runtime: Runtime, collection: str, recipe: Recipe) -> int:
     return _embed_missing(runtime, parameters, recipe.embedder)[0]
 
 
-def _embed_missing(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder) -> tuple[int, int]:
-    """Embed what has no vector, a batch a transaction; returns how many texts and tokens."""
-    with runtime.database.transaction() as connection:
-        missing: list[tuple[str, int]] = connection.execute(_MISSING, parameters).fetchall()
-    tokens, embedding_seconds = 0, 0.0
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
-        with runtime.database.transaction() as connection:
-            rows = connection.execute(_TEXTS, (parameters["chunker"], [row[0] for row in batch])).fetchall()
-        texts = dict(rows)
-        hashes = [row[0] for row in batch if row[0] in texts]
+def _embed_missing(
+    runtime: Runtime, parameters: dict[str, Any], embedder: Embedder, cutting: Cutting = all_cut
+) -> tuple[int, int, float]:
+    """Embed what has no vector, a batch a transaction; returns how many texts and tokens, and the seconds spent waiting.
+
+    While documents are being cut only whole batches are taken: what is left waits for texts of its length.
+    """
+    count, tokens, embedding_seconds, waited, pause = 0, 0, 0.0, 0.0, LOOK_SECONDS
+    while True:
         began = time.perf_counter()
-        vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
-        embedding_seconds += time.perf_counter() - began
-        failpoint("embeddings.computed")
-        with runtime.database.transaction(brief=True) as connection:
-            _store(connection, embedder.fingerprint, hashes, vectors)
-            failpoint("embeddings.written")
-        tokens += sum(row[1] for row in batch)
-        runtime.progress("embed", start + len(batch), len(missing))
-    if len(missing) >= WORTH_MEASURING:
+        # Asked before the texts are read: the last look sees all of them.
+        more = cutting(pause)
+        waited += time.perf_counter() - began
+        with runtime.database.transaction() as connection:
+            missing: list[tuple[str, int]] = connection.execute(_MISSING, parameters).fetchall()
+        if more:
+            del missing[len(missing) // BATCH * BATCH :]
+            if missing:
+                # Texts of a sync that was killed: the stage before this one may not have had to.
+                runtime.prove(parameters["collection"])
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            embedding_seconds += _embed_batch(runtime, parameters, embedder, batch)
+            tokens += sum(row[1] for row in batch)
+            runtime.progress("embed", start + len(batch), len(missing))
+        count += len(missing)
+        if not more:
+            break
+        pause = 0.0 if missing else LOOK_SECONDS
+    if count >= WORTH_MEASURING:
         _note_throughput(runtime, embedder.fingerprint, tokens / embedding_seconds)
-    return len(missing), tokens
+    return count, tokens, waited
+
+
+def _embed_batch(
+    runtime: Runtime, parameters: dict[str, Any], embedder: Embedder, batch: Sequence[tuple[str, int]]
+) -> float:
+    """Embed and store some texts; returns the seconds that the embedder took."""
+    with runtime.database.transaction() as connection:
+        rows = connection.execute(_TEXTS, (parameters["chunker"], [row[0] for row in batch])).fetchall()
+    texts = dict(rows)
+    hashes = [row[0] for row in batch if row[0] in texts]
+    began = time.perf_counter()
+    vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
+    seconds = time.perf_counter() - began
+    failpoint("embeddings.computed")
+    with runtime.database.transaction(brief=True) as connection:
+        _store(connection, embedder.fingerprint, hashes, vectors)
+        failpoint("embeddings.written")
+    return seconds
 
 
 def _keep_token_vectors(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder) -> None:

@@ -9,6 +9,7 @@ from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings, LexicalSettings
 from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability, sides
 from rag_assets.stores.protocol import Applied, Connection, Faults, Found, Near, Row, Sides, Vector
+from rag_assets.stores.seals import Findings, graph_seal, words_seal
 
 NAME = "pgvector"
 
@@ -117,6 +118,9 @@ class PostgresStore:
     name = NAME
     beam_is_fixed = False
 
+    def __init__(self) -> None:
+        self._findings = Findings()
+
     def check(self) -> str:
         """The database is looked at when it is opened."""
         return NAME
@@ -168,7 +172,7 @@ class PostgresStore:
         """The HNSW graph, once after load; what the shards wrote of the lexical index is merged."""
         built = pgvector.build_index(connection, generation, settings)
         if built:
-            if reachability.unreachable(connection, generation):
+            if self._unreachable(connection, generation):
                 # Another build makes another graph; whether that is whole is judged before it goes live.
                 pgvector.rebuild_index(connection, generation)
             lexical.optimise(connection, generation)
@@ -193,10 +197,13 @@ class PostgresStore:
     def faults(self, connection: Connection, generation: Generation) -> Faults:
         """Rows the graph has lost, and posting lists that are not what the rows' texts give."""
         return Faults(
-            unreachable=len(reachability.unreachable(connection, generation)),
+            unreachable=len(self._unreachable(connection, generation)),
             looked_up=min(pgvector.count(connection, generation), reachability.ROWS),
-            lexical=lexical_integrity.faults(connection, generation),
+            lexical=self._findings.of(lexical_integrity.faults, connection, generation, words_seal),
         )
+
+    def _unreachable(self, connection: Connection, generation: Generation) -> Sequence[str]:
+        return self._findings.of(reachability.unreachable, connection, generation, graph_seal)
 
     def announce(self, database: Database, collection: str, live: Generation | None) -> None:
         """Readers look the live generation up in the same database."""

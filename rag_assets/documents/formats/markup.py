@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html import escape as html_escape
 from typing import Any
 
 from rag_assets.documents.draft import Block, Draft, cut_long_words
-from rag_assets.documents.formats.elements import LANGUAGES, blocks_of
+from rag_assets.documents.formats.elements import LANGUAGES, bare, blocks_of
 from rag_assets.documents.guards import check_text
 from rag_assets.documents.normalise import decode_text
 from rag_assets.errors import UnparsableDocument
@@ -69,16 +70,22 @@ def read_html(data: bytes, max_characters: int) -> Draft:
 
 def read_markdown(data: bytes, max_characters: int) -> Draft:
     """CommonMark with tables and strike-through; a YAML front matter goes to the metadata."""
-    from markdown_it import MarkdownIt
-
     check_text(data)
     text = decode_text(data)
     front, body = _split_front_matter(text)
+    draft = html_draft(_markdown().render(cut_long_words(body)))
+    return Draft(draft.blocks, str(front.get("title") or ""), front)
+
+
+@cache
+def _markdown() -> Any:
+    """Making it takes as long as half a page of text."""
+    from markdown_it import MarkdownIt
+
     markdown = MarkdownIt("commonmark", {"maxNesting": _MAX_DEPTH}).enable(["table", "strikethrough"])
     for kind in ("html_inline", "html_block"):
         markdown.add_render_rule(kind, _render_html)
-    draft = html_draft(markdown.render(cut_long_words(body)))
-    return Draft(draft.blocks, str(front.get("title") or ""), front)
+    return markdown
 
 
 def _render_html(renderer: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
@@ -116,7 +123,7 @@ def _blocks(root: Any) -> Iterator[Block]:
 
     _show_everything(root)
     html = etree.tostring(root, encoding="unicode", method="html")
-    return blocks_of(partition_html(text=html, languages=LANGUAGES))
+    return blocks_of(bare(partition_html)(text=html, languages=LANGUAGES))
 
 
 def _show_everything(root: Any) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from rag_assets.documents.draft import Block, Draft, too_long
-from rag_assets.documents.formats.elements import LANGUAGES, blocks_of
+from rag_assets.documents.formats.elements import LANGUAGES, bare, blocks_of
 from rag_assets.documents.guards import check_text
 from rag_assets.documents.normalise import decode_text, normalise_text
 
@@ -56,7 +56,8 @@ def classified(text: str, *, page: int | None = None, lines_joined: bool = False
     from unstructured.partition.text import partition_text
 
     grouper: Literal[False] | None = False if lines_joined else None
-    return blocks_of(partition_text(text=text, paragraph_grouper=grouper, languages=LANGUAGES), page=page)
+    elements = bare(partition_text)(text=text, paragraph_grouper=grouper, languages=LANGUAGES)
+    return blocks_of(elements, page=page)
 
 
 def trusted_headings(blocks: Iterable[Block]) -> Iterator[Block]:
