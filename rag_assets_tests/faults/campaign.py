@@ -45,7 +45,7 @@ class Profile:
         return self.name == "long"
 
 
-QUICK = Profile("quick", 40, 3, 10, 15, 10, 20, 1_500, 1.0, 2.0)
+QUICK = Profile("quick", 24, 2, 6, 10, 10, 12, 1_000, 1.0, 2.0)
 LONG = Profile("long", 1_000, 104, 200, 100, 50, 500, 100_000, 30.0, 32.0)
 profiles = pytest.mark.parametrize(
     "profile",

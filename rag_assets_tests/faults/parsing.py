@@ -1,6 +1,7 @@
 """Parsing without a process of its own: what the parsing process does with a file, as a function."""
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import PurePosixPath
@@ -15,13 +16,16 @@ from rag_assets.settings import ParsingSettings
 
 MAX_CHARACTERS = ParsingSettings().max_characters
 _known: dict[tuple[str, bytes], ParsedDocument | UnparsableDocument] = {}
+_parsing = threading.Lock()
+"""Parsers keep PyTorch out of the process meanwhile, which is no matter of one thread."""
 
 
 def parsed(uri: str, data: bytes) -> ParsedDocument | UnparsableDocument:
     """What ``ParserPool`` makes of a file; remembered, for only its bytes and its extension decide."""
     suffix = PurePosixPath(uri).suffix.lower()
     if (suffix, data) not in _known:
-        _known[suffix, data] = _parse(uri, suffix, data)
+        with _parsing:
+            _known[suffix, data] = _parse(uri, suffix, data)
     return _known[suffix, data]
 
 

@@ -32,12 +32,12 @@ HOME = {
 }
 """The scenario in which the quick profile tries a failpoint; ``chunking`` for all others."""
 STRIDES = {
-    "first-build": 24,
-    "edits": 16,
-    "model": 32,
-    "promotion": 8,
+    "first-build": 40,
+    "edits": 28,
+    "model": 56,
+    "replacing": 40,
+    "promotion": 12,
     "rollback": 1,
-    "replacing": 24,
     "reconcile": 2,
     "forget": 1,
 }
