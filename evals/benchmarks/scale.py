@@ -40,13 +40,17 @@ from rag_assets.settings import IndexSettings
 from rag_assets.stores import pgvector
 
 CHUNKS_A_DOCUMENT = 5
-DIMENSION, CLUSTERS, FACTORS = 384, 1000, 32
+DIMENSION, CLUSTERS, FACTORS = 384, 1000, 12
 QUERIES, WARM_UP, K = 200, 20, 10
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class HashingEmbedder:
-    """A text's hash decides its topic and its place in it: 1,000 clusters of few effective dimensions, as texts have."""
+    """A text's hash decides its topic and its place in it: 1,000 clusters of few effective dimensions, as texts have.
+
+    By the two-nearest-neighbour estimate (Facco et al. 2017) 10,000 of these vectors have 17 dimensions, and 10,000 chunks of SciFact
+    under all-MiniLM-L6-v2 4, for neighbouring chunks overlap: an index finds these less easily than a team's texts.
+    """
 
     name, dimension, max_tokens = "hashing", DIMENSION, 512
     fingerprint = tokenizer_fingerprint = "hashing-1"

@@ -108,6 +108,8 @@ def quality_checks(result: EvaluationResult, gate: GateSettings) -> list[Check]:
             ("ann_recall_p05", ann.p05, gate.ann_recall_p05, "for the worst 5 % of queries"),
         ):
             text = f"The index finds {value:.1%} of what exact search finds, {what}; the floor is {floor:.0%}."
+            if value < floor:
+                text += " Raise index.ef_search (or index.m and index.ef_construction), then sync."
             checks.append(Check(name, value >= floor, value, floor, text))
     if "search" in result.latency:
         p95 = result.latency["search"].p95 / 1000

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rag_assets.evaluation.checks import combined, threshold_checks
+from rag_assets.evaluation.checks import combined, quality_checks, threshold_checks
 from rag_assets.evaluation.metrics.statistics import Score
-from rag_assets.evaluation.results import Check, EvaluationResult
+from rag_assets.evaluation.results import AnnRecall, Check, EvaluationResult
 from rag_assets.settings import GateSettings
 
 from .fixtures import realistic_benchmark, realistic_result
@@ -73,6 +73,17 @@ def test_budgets_prefer_the_benchmark_and_notice_that_no_answer_came() -> None:
     silent = replace(bench, answers=replace(bench.answers, n_failed=5, error="it is down", stages={}))
     check = checks(replace(result, benchmark=silent), p95_seconds={"generation": 9})["p95 generation"]
     assert (check.passed, "it is down" in check.text) == (None, True)
+
+
+def test_an_index_that_finds_too_little_is_refused_with_the_cure() -> None:
+    judged = replace(realistic_result(), ann_recall=AnnRecall(60, 0.92, 0.85, 0.6))
+    mean, worst = (check for check in quality_checks(judged, GateSettings()) if check.name.startswith("ann_recall"))
+    assert mean.passed is False
+    assert mean.text.endswith(
+        "the floor is 95%. Raise index.ef_search (or index.m and index.ef_construction), then sync."
+    )
+    assert worst.passed is True
+    assert worst.text.endswith("the floor is 80%.")
 
 
 def test_a_loss_of_any_metric_is_refused_only_beyond_noise() -> None:
