@@ -40,16 +40,16 @@ from rag_assets.settings import IndexSettings
 from rag_assets.stores import pgvector
 
 CHUNKS_A_DOCUMENT = 5
-DIMENSION, CLUSTERS, FACTORS = 384, 1000, 12
+DIMENSION, FACTORS = 384, 24
 QUERIES, WARM_UP, K = 200, 20, 10
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class HashingEmbedder:
-    """A text's hash decides its topic and its place in it: 1,000 clusters of few effective dimensions, as texts have.
+    """A text's hash decides its place in 24 dimensions, of which texts have fewer: what is searched is harder than a team's texts.
 
-    By the two-nearest-neighbour estimate (Facco et al. 2017) 10,000 of these vectors have 17 dimensions, and 10,000 chunks of SciFact
-    under all-MiniLM-L6-v2 4, for neighbouring chunks overlap: an index finds these less easily than a team's texts.
+    There are no clusters. Across 1,000 of them, each of random vectors, HNSW with 16 neighbours found 90 % of 50,000 rows' ten nearest
+    with ``ef_search`` 100 (97 % with 800), and the gates rightly refuse such an index.
     """
 
     name, dimension, max_tokens = "hashing", DIMENSION, 512
@@ -58,7 +58,6 @@ class HashingEmbedder:
 
     def __init__(self) -> None:
         chance = np.random.default_rng(0)
-        self._centres = chance.standard_normal((CLUSTERS, DIMENSION)).astype(np.float32)
         self._factors = chance.standard_normal((FACTORS, DIMENSION)).astype(np.float32) / np.sqrt(FACTORS)
 
     def warm(self) -> None:
@@ -77,7 +76,7 @@ class HashingEmbedder:
         if not len(seeds):
             return np.empty((0, DIMENSION), np.float32)
         places = np.stack([np.random.default_rng(seed).standard_normal(FACTORS).astype(np.float32) for seed in seeds])
-        rows = self._centres[[seed % CLUSTERS for seed in seeds]] * 0.6 + places @ self._factors
+        rows = places @ self._factors
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
