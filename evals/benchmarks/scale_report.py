@@ -114,7 +114,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Conditions, the table by size, exponents, verdicts."""
     rows = result["rows"]
     lines = [
-        f"{result['cores']} cores, load {result['load']:.1f} at the beginning. Vectors come from a hashing embedder (384 dimensions, clustered), so "
+        f"{result['cores']} cores, load {result['load']:.1f} at the beginning. Vectors come from a hashing embedder (384 dimensions, 24 of them free), so "
         "that what grows is ours: no model's time is in these figures. Texts are synthetic words by Zipf's law, five chunks a document.",
     ]
     if rows:
