@@ -26,7 +26,7 @@ def report() -> ModuleType:
 
 def row(chunks: int, *, power: float = 1.0, memory: float = 900.0) -> dict[str, Any]:
     seconds = 0.01 * chunks**power
-    stages = dict.fromkeys(("parse", "chunk", "embed", "load", "index", "rest"), seconds / 6)
+    stages = dict.fromkeys(("parse", "chunk", "embed", "load", "index"), seconds / 5)
     times = {"p50": math.log(chunks), "p95": 2 * math.log(chunks)}
     return {
         "chunks": chunks, "documents": chunks // 5, "no_op": seconds / 100, "one_document": 2.0, "disk_mb": chunks / 100,
