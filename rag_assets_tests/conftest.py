@@ -15,6 +15,11 @@ for _name in ("RAG_HOME", "RAG_SOURCE", "RAG_CONFIG", "RAG_COLLECTION", "RAG_POS
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something about the machine's load, and nothing about what is tested.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import migrate

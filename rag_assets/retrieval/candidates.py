@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rag_assets.models import Condition
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
 from rag_assets.settings import LexicalSettings, RetrievalSettings
-from rag_assets.stores.protocol import Near, Plan, Searcher
+from rag_assets.stores.protocol import HybridQuery, Near, Plan, Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,16 @@ def _hybrid(
 ) -> Candidates:
     began = time.perf_counter()
     sides = searcher.both(
-        asked.question,
-        asked.vector,
-        max(count, settings.candidates),
-        settings=lexical_settings,
-        ef_search=ef_search,
-        exact=asked.exact,
-        filters=asked.filters,
-        similar=settings.fusion == "convex",
+        HybridQuery(
+            asked.question,
+            asked.vector,
+            max(count, settings.candidates),
+            settings=lexical_settings,
+            ef_search=ef_search,
+            exact=asked.exact,
+            filters=asked.filters,
+            similar=settings.fusion == "convex",
+        )
     )
     dense, plan = sides.near.found, sides.near.plan
     bm25 = {match.chunk_id: match.score for match in sides.found.matches}

@@ -8,7 +8,7 @@ from rag_assets.failpoints import failpoint
 from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings, LexicalSettings
 from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability, sides
-from rag_assets.stores.protocol import Applied, Connection, Faults, Found, Near, Row, Sides, Vector
+from rag_assets.stores.protocol import Applied, Connection, Faults, Found, HybridQuery, Near, Row, Sides, Vector
 from rag_assets.stores.seals import Findings, graph_seal, words_seal
 
 NAME = "pgvector"
@@ -67,41 +67,11 @@ class PostgresSearcher:
             also=also,
         )
 
-    def both(
-        self,
-        question: str,
-        vector: Vector | None,
-        k: int,
-        *,
-        settings: LexicalSettings,
-        ef_search: int = 100,
-        exact: bool = False,
-        filters: Sequence[Condition] = (),
-        similar: bool = True,
-    ) -> Sides:
+    def both(self, asked: HybridQuery) -> Sides:
         """Side by side unless a filter or a scan has one wait for the other."""
-        if vector is None or exact or filters:
-            return sides.in_turn(
-                self,
-                question,
-                vector,
-                k,
-                settings=settings,
-                ef_search=ef_search,
-                exact=exact,
-                filters=filters,
-                similar=similar,
-            )
-        return sides.at_once(
-            self._connection,
-            self._generation,
-            question,
-            vector,
-            k,
-            settings=settings,
-            ef_search=ef_search,
-            similar=similar,
-        )
+        if asked.vector is None or asked.exact or asked.filters:
+            return sides.in_turn(self, asked)
+        return sides.at_once(self._connection, self._generation, asked)
 
     def similarities(self, chunk_ids: Sequence[str], vector: Vector | None) -> Mapping[str, float]:
         """Cosine similarity of rows to a unit vector."""

@@ -18,6 +18,7 @@ from rag_assets.stores.values import (
     Connection,
     Faults,
     Found,
+    HybridQuery,
     Match,
     Near,
     Plan,
@@ -32,6 +33,7 @@ __all__ = [
     "Connection",
     "Faults",
     "Found",
+    "HybridQuery",
     "Match",
     "Near",
     "Plan",
@@ -92,21 +94,8 @@ class Searcher(Protocol):
         """
         ...
 
-    def both(
-        self,
-        question: str,
-        vector: Vector | None,
-        k: int,
-        *,
-        settings: LexicalSettings,
-        ef_search: int = 100,
-        exact: bool = False,
-        filters: Sequence[Condition] = (),
-        similar: bool = True,
-    ) -> Sides:
+    def both(self, asked: HybridQuery) -> Sides:
         """What :meth:`nearest` and :meth:`words` find, each with the scores of what only the other has found.
-
-        ``similar``: whether the similarities of what only the words have found are wanted.
 
         Raises:
             RagAssetsError: the generation has no lexical index.

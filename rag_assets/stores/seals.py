@@ -27,7 +27,10 @@ _ROWS = sql.SQL(
 
 
 def graph_seal(connection: Connection, generation: Generation) -> tuple[Any, ...]:
-    """Of the rows that have vectors, and of the file that holds their graph."""
+    """Of the rows that have vectors, and of the file that holds their graph.
+
+    Vacuum repairs the graph around rows that went, within :data:`FRESH_SECONDS` unseen: the rows that went were seen to go.
+    """
     file = connection.execute(
         "SELECT pg_relation_filenode(to_regclass(%s))", (f"rag.index_entry_g{generation.id}_hnsw",)
     ).fetchone()

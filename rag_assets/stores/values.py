@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from rag_assets.models import Condition
+from rag_assets.settings import LexicalSettings
+
 Connection = psycopg.Connection[Any]
 Vector = npt.NDArray[np.float32]
 """A unit vector, shape (dimension,)."""
@@ -99,6 +102,22 @@ class Near:
     """Ids of all rows that pass the filters, where they had to be listed."""
     plan: Plan | None = None
     """The way taken behind the filters; None: there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HybridQuery:
+    """What both sides of a store are asked."""
+
+    question: str
+    vector: Vector | None
+    k: int
+    """How many of each side."""
+    settings: LexicalSettings
+    ef_search: int = 100
+    exact: bool = False
+    filters: Sequence[Condition] = ()
+    similar: bool = True
+    """Whether the similarities of what only the words have found are wanted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rag_assets.models import Condition
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import IndexSettings, LexicalSettings, Settings, WeaviateSettings
 from rag_assets.stores.choosing import build_store
-from rag_assets.stores.protocol import Near, Searcher, Store
+from rag_assets.stores.protocol import HybridQuery, Near, Searcher, Store
 from rag_assets_tests.filter_oracle import passes
 from rag_assets_tests.unit.stores.tables import CHUNKER, DIMENSION, EMBEDDER, put, unit, vector_of
 from rag_assets_tests.weaviate_fake import FakeWeaviate
@@ -185,7 +185,7 @@ def test_both_sides_at_once_are_each_side_with_what_it_says_of_the_others_finds(
 
 def _compare_sides(searcher: Searcher, exact: bool, filters: Sequence[Condition]) -> None:
     question, vector, settings = "lions and parental leave", vector_of("zebras graze quietly 0"), LexicalSettings()
-    sides = searcher.both(question, vector, 3, settings=settings, exact=exact, filters=filters)
+    sides = searcher.both(HybridQuery(question, vector, 3, settings, exact=exact, filters=filters))
     near = searcher.nearest(vector, 3, exact=exact, filters=filters)
     words = searcher.words(question, 3, settings=settings, near=near, filters=filters, also=tuple(near.found))
     matched = [match.chunk_id for match in words.matches]
@@ -196,7 +196,8 @@ def _compare_sides(searcher: Searcher, exact: bool, filters: Sequence[Condition]
     assert others, "nothing was found by its vector alone"
     assert sides.similar == searcher.similarities([item for item in matched if item not in near.found], vector)
     assert sides.similar, "nothing was found by its words alone"
-    assert searcher.both(question, vector, 3, settings=settings, filters=filters, similar=False).similar == {}
+    without = HybridQuery(question, vector, 3, settings, filters=filters, similar=False)
+    assert searcher.both(without).similar == {}
 
 
 def test_a_filter_passes_what_it_says_and_k_rows_come_whenever_k_pass(kept: Kept) -> None:

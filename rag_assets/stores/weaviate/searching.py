@@ -12,7 +12,7 @@ from rag_assets.settings import LexicalSettings
 from rag_assets.stores.analysis import analyzer
 from rag_assets.stores.lexical_segments import settings_of
 from rag_assets.stores.postgres import PostgresSearcher
-from rag_assets.stores.protocol import Connection, Found, Match, Near, Plan, Row, Sides, Vector
+from rag_assets.stores.protocol import Connection, Found, HybridQuery, Match, Near, Plan, Row, Sides, Vector
 from rag_assets.stores.sides import in_turn
 from rag_assets.stores.weaviate.connection import WeaviateConnection
 from rag_assets.stores.weaviate.filters import made_of
@@ -107,30 +107,9 @@ class WeaviateSearcher:
         ranked = sorted(matches.items(), key=lambda item: (-item[1], item[0]))
         return Found([Match(chunk_id, score) for chunk_id, score in ranked if score > 0], others)
 
-    def both(
-        self,
-        question: str,
-        vector: Vector | None,
-        k: int,
-        *,
-        settings: LexicalSettings,
-        ef_search: int = 100,
-        exact: bool = False,
-        filters: Sequence[Condition] = (),
-        similar: bool = True,
-    ) -> Sides:
+    def both(self, asked: HybridQuery) -> Sides:
         """One side, then the other."""
-        return in_turn(
-            self,
-            question,
-            vector,
-            k,
-            settings=settings,
-            ef_search=ef_search,
-            exact=exact,
-            filters=filters,
-            similar=similar,
-        )
+        return in_turn(self, asked)
 
     def similarities(self, chunk_ids: Sequence[str], vector: Vector | None) -> Mapping[str, float]:
         """Cosine similarity of rows to a unit vector."""

@@ -1,7 +1,7 @@
 """Lexical search on a real server, against bm25s and against an index made from scratch."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +24,6 @@ from rag_assets.stores import lexical, lexical_compaction, lexical_segments
 from rag_assets_tests.unit.stores import lexical_rows as rows
 
 SAMPLE = Path(__file__).parents[3] / "evals" / "sample"
-
-
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[Database]:
-    pool = Database(postgres_url)
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Posting lists that a process has in memory are not read again, and are never those of other rows."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -11,13 +10,6 @@ from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
 from rag_assets.stores import lexical, lexical_memory, lexical_segments
 from rag_assets_tests.unit.stores import lexical_rows as rows
-
-
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[Database]:
-    pool = Database(postgres_url)
-    yield pool
-    pool.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Both sides of a question at once find the same as one after the other, and fail as they do."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import psycopg
 import pytest
@@ -11,15 +9,8 @@ from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
 from rag_assets.settings import LexicalSettings
 from rag_assets.stores import lexical_segments, sides
-from rag_assets.stores.protocol import Connection, Sides
+from rag_assets.stores.protocol import Connection, HybridQuery, Sides
 from rag_assets_tests.unit.stores import lexical_rows as rows
-
-
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[Database]:
-    pool = Database(postgres_url)
-    yield pool
-    pool.close()
 
 
 @pytest.fixture
@@ -31,9 +22,7 @@ def generation(database: Database) -> Generation:
 
 def ask(connection: Connection, generation: Generation) -> Sides:
     vector = np.full(rows.DIMENSION, 0.5, np.float32)
-    return sides.at_once(
-        connection, generation, "house", vector, 5, settings=LexicalSettings(), ef_search=100, similar=True
-    )
+    return sides.at_once(connection, generation, HybridQuery("house", vector, 5, LexicalSettings()))
 
 
 def ask_without_postings(database: Database, generation: Generation) -> None:
