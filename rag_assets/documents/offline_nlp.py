@@ -7,6 +7,7 @@ sentence. ``RuleTagger`` answers those three questions by rule. Where the real m
 Written against unstructured 0.27 (``unstructured.nlp.tokenize._get_nlp`` and what ``_process`` does with it).
 """
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -93,3 +94,20 @@ def install() -> None:
     if ruled:
         tagger = RuleTagger()
         tokenize._get_nlp = lambda: tagger  # type: ignore[assignment]
+    _import_later("iso639", "unstructured.partition.common.lang")
+
+
+def _import_later(library: str, importer: str) -> None:
+    """Import a module with a stand-in for a library that it imports whole; the library is loaded when it is first used.
+
+    The table of 8,000 languages takes a quarter of the start of a parsing process, and most formats never ask it anything.
+    """
+    if library in sys.modules or importer in sys.modules:
+        return
+    stand_in = ModuleType(library)
+    stand_in.__getattr__ = lambda name: getattr(importlib.import_module(library), name)  # type: ignore[method-assign]
+    sys.modules[library] = stand_in
+    try:
+        importlib.import_module(importer)
+    finally:
+        del sys.modules[library]

@@ -134,7 +134,9 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
         "read = format_of('.txt').load()\n"
         "print([b.kind for b in read(b'Ducks swim in the lake. They were seen there.\\n\\nA list', 10**6).blocks])\n"
         "import socket, subprocess, sys\n"
-        "print(sorted(name for name in ('spacy', 'torch') if sys.modules.get(name)))\n"
+        "print(sorted(name for name in ('iso639', 'spacy', 'torch') if sys.modules.get(name)))\n"
+        "from unstructured.partition.common.lang import _get_iso639_language_object\n"
+        "print(_get_iso639_language_object('deu').name)\n"
         "for attempt in (lambda: socket.create_connection(('127.0.0.1', 9)), lambda: subprocess.run(['true'])):\n"
         "    try:\n"
         "        attempt()\n"
@@ -145,8 +147,8 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True, env=environment
     )
-    # spaCy and torch take longer to import than all the rest, and without the language model nothing asks them.
-    assert result.stdout.splitlines()[-4:] == ["['NarrativeText', 'Text']", "[]", "refused", "refused"]
+    # They take longer to import than all the rest, and nothing asks them; languages still can be looked up.
+    assert result.stdout.splitlines()[-5:] == ["['NarrativeText', 'Text']", "[]", "German", "refused", "refused"]
     assert sorted(path.name for path in packages.iterdir()) == before
 
 
