@@ -251,7 +251,8 @@ def settings(socket_folder: Path) -> str:
     """The text of ``rag_assets.conf``; ``ALTER SYSTEM`` overrides it.
 
     Parallel index builds need shared memory segments as large as ``maintenance_work_mem``, and containers often have
-    64 MB of /dev/shm: below 1 GB they are files instead.
+    64 MB of /dev/shm: below 1 GB they are files instead. A search reads a graph's pages at random, so that buffers should hold
+    it: that of a million vectors with 384 dimensions takes 1.2 GB. Memory of buffers that hold nothing is not taken.
     """
     quoted = str(socket_folder).replace("\\", "\\\\").replace("'", "''")
     small = sys.platform == "linux" and _free_shared_memory() < 1 << 30
@@ -261,7 +262,8 @@ def settings(socket_folder: Path) -> str:
         f"unix_socket_directories = '{quoted}'",
         "unix_socket_permissions = 0700",
         "max_connections = 100",
-        f"shared_buffers = {min(256, _memory() // 4 // _MEGABYTE)}MB",
+        f"shared_buffers = {min(2048, _memory() // 4 // _MEGABYTE)}MB",
+        f"effective_cache_size = {_memory() * 3 // 4 // _MEGABYTE}MB",
         "maintenance_work_mem = 512MB",
         "max_wal_size = 1GB",
         # Beside the process that leads: an HNSW graph is built by all of them.

@@ -10,8 +10,9 @@ from rag_assets.stores import pgvector
 
 ROWS = 2000
 """Rows whose own vector is looked up through the index: all of a small index, a sample of a large one."""
-WIDTHS = ((100, 10), (1000, 1000))
-"""Values of hnsw.ef_search for that, and how many hits are looked through; 1000 is the widest that pgvector searches."""
+WIDTHS = ((20, 10), (100, 10), (1000, 1000))
+"""Values of hnsw.ef_search for that, and how many hits are looked through; 1000 is the widest that pgvector searches. Nearly
+every row is found by the first, in a quarter of the time that the second takes."""
 
 _UNREACHABLE = """
     SELECT mine.chunk_id FROM (SELECT chunk_id, text_hash, embedding FROM {table} {mine}) mine
@@ -26,8 +27,8 @@ _UNREACHABLE = """
 def unreachable(connection: psycopg.Connection[Any], generation: Generation) -> list[str]:
     """Chunk ids of rows (of ``ROWS``, always the same ones) that a search for their own vector does not find.
 
-    Those that a narrow search misses are looked for with the widest: among thousands of rows that are nearly alike the first
-    is a matter of recall, which is measured by itself, and only the second says that the graph has lost a row.
+    Those that a narrow search misses are looked for more widely: among thousands of rows that are nearly alike a narrow one
+    is a matter of recall, which is measured by itself, and only the widest says that the graph has lost a row.
     """
     names = {
         "table": pgvector.table(generation),
