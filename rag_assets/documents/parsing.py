@@ -1,24 +1,18 @@
 """Parsing in disposable child processes: a hostile or broken file costs one file, never the run."""
 
-import contextlib
 import importlib.metadata
-import os
 import queue
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import rag_assets
 from rag_assets.documents.names import SUPPORTED
-from rag_assets.documents.protocol import BrokenFrame, document_from_json, read_frame, write_frame
+from rag_assets.documents.parsing_process import Died, ParsingProcess
 from rag_assets.errors import RagAssetsError, UnparsableDocument
 from rag_assets.fingerprint import fingerprint
 from rag_assets.models import ParsedDocument
@@ -39,8 +33,6 @@ _LIBRARIES = (
     "python-docx",
     "python-pptx",
 )
-_START_SECONDS = 120
-"""For importing libraries, on a loaded machine; not counted against any file."""
 
 
 def parser_fingerprint(settings: ParsingSettings) -> str:
@@ -69,7 +61,7 @@ class ParserPool:
 
     def __init__(self, settings: ParsingSettings) -> None:
         self._settings = settings
-        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._idle: queue.LifoQueue[ParsingProcess | None] = queue.LifoQueue()
         for _ in range(settings.workers):
             self._idle.put(None)
         self._closed = False
@@ -103,10 +95,10 @@ class ParserPool:
     def _warm(self, uris: Sequence[str]) -> None:
         child = self._idle.get()
         try:
-            child = child or _Child(self._settings)
+            child = child or ParsingProcess(self._settings)
             for uri in uris:
                 child.prepare(uri)
-        except (_Died, RagAssetsError, UnparsableDocument, OSError):
+        except (Died, RagAssetsError, UnparsableDocument, OSError):
             if child is not None:
                 child.stop()
             child = None
@@ -130,11 +122,11 @@ class ParserPool:
         try:
             for _ in range(2):
                 if child is None:
-                    child = _Child(self._settings)
+                    child = ParsingProcess(self._settings)
                 fresh = child.files == 0
                 try:
                     return child.parse(uri, data)
-                except _Died as death:
+                except Died as death:
                     child.stop()
                     child = None
                     # An earlier file may have used up the memory, or damaged the process, that this one died of.
@@ -146,9 +138,6 @@ class ParserPool:
 
     def parse_many(self, items: Iterable[tuple[str, bytes]]) -> Iterator[ParsedDocument | UnparsableDocument]:
         """Parse (uri, bytes) pairs on all processes; results come in order, errors as values."""
-        if self._settings.workers == 1:
-            yield from (self._try_parse(uri, data) for uri, data in items)
-            return
         pending: deque[Future[ParsedDocument | UnparsableDocument]] = deque()
         with ThreadPoolExecutor(self._settings.workers, thread_name_prefix="parse") as executor:
             for uri, data in items:
@@ -163,137 +152,3 @@ class ParserPool:
             return self.parse(uri, data)
         except UnparsableDocument as error:
             return error
-
-
-class _Died(Exception):
-    """The process ended, or was ended, in the middle of a file. The message is the reason to quarantine the file."""
-
-    def __init__(self, reason: str, *, retry: bool) -> None:
-        super().__init__(reason)
-        self.retry = retry
-
-
-class _Child:
-    """One parsing process; used by one thread at a time."""
-
-    def __init__(self, settings: ParsingSettings) -> None:
-        self.files = 0
-        self._settings = settings
-        self._prepared: set[str] = set()
-        self._folder = tempfile.TemporaryDirectory(prefix="rag-parse-", ignore_cleanup_errors=True)
-        with open(Path(self._folder.name) / "stderr", "wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __package__ + ".worker", str(settings.memory_mb), str(settings.timeout_seconds)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=self._folder.name,
-                env=_environment(self._folder.name),
-                start_new_session=True,
-            )
-
-    def prepare(self, uri: str) -> None:
-        """Load the reader of this kind of file, if it is not."""
-        suffix = PurePosixPath(uri).suffix.lower()
-        if suffix in self._prepared:
-            return
-        try:
-            reply = self._ask({"request": "prepare", "uri": uri}, b"", _START_SECONDS)
-        except _Died:
-            if self.files:
-                raise
-            raise RagAssetsError(
-                f"A parsing process does not start: {self._last_words()}. "
-                f"Is parsing.memory_mb = {self._settings.memory_mb} enough for {suffix} files?"
-            ) from None
-        if "broken" in reply:
-            reason = f"The reader of {suffix} files can't be loaded: {reply['broken']}. Reinstall rag-assets."
-            if self.files:
-                # Earlier files may have left too little memory for another library.
-                raise _Died(reason, retry=True)
-            raise RagAssetsError(reason)
-        self._prepared.add(suffix)
-
-    def parse(self, uri: str, data: bytes) -> ParsedDocument:
-        self.prepare(uri)
-        self.files += 1
-        request = {"request": "parse", "uri": uri, "max_characters": self._settings.max_characters}
-        reply = self._ask(request, data, self._settings.timeout_seconds)
-        if "memory" in reply:
-            raise _Died(
-                f"needs more than parsing.memory_mb = {self._settings.memory_mb} MB to be parsed; "
-                "raise it in rag_assets.toml or split the file",
-                retry=True,
-            )
-        if "error" in reply:
-            raise UnparsableDocument(reply["error"])
-        return document_from_json(reply["document"])
-
-    def _ask(self, request: dict[str, Any], body: bytes, seconds: float) -> dict[str, Any]:
-        """Send one request and wait for its reply; at the deadline the process is killed, which ends the wait."""
-        process, expired = self._process, threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        assert process.stdin is not None
-        assert process.stdout is not None
-        timer = threading.Timer(seconds, expire)
-        timer.daemon = True
-        timer.start()
-        try:
-            write_frame(process.stdin, request, body)  # type: ignore[arg-type]
-            # A reply is the text, quoted as JSON, a few bytes for every element, and its metadata.
-            reply, _ = read_frame(process.stdout, 16 * self._settings.max_characters + 64_000_000)  # type: ignore[arg-type]
-        except (BrokenFrame, OSError):
-            raise self._death(expired.is_set()) from None
-        finally:
-            timer.cancel()
-        return reply
-
-    def _death(self, expired: bool) -> _Died:
-        self._process.kill()
-        status = self._process.wait()
-        if expired:
-            return _Died(
-                f"took longer than parsing.timeout_seconds = {self._settings.timeout_seconds:g} to parse; "
-                "raise it in rag_assets.toml or split the file",
-                retry=False,
-            )
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        return _Died(f"crashed the parsing process ({how}: {self._last_words()}); save or export it again", retry=True)
-
-    def _last_words(self) -> str:
-        try:
-            with open(Path(self._folder.name) / "stderr", "rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 2000))
-                lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1][:300] if lines else "it left no message"
-
-    def stop(self) -> None:
-        """End the process and remove its folder."""
-        process = self._process
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        process.kill()
-        process.wait()
-        self._folder.cleanup()
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """What a parsing process needs to run Python, and nothing of ours: no keys, no proxies."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    packages = [str(Path(rag_assets.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **kept,
-        "HOME": folder,
-        "TMPDIR": folder,
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join(packages),
-        "PYTHONUTF8": "1",
-    }

@@ -93,7 +93,8 @@ def _stable(root: Path, path: bytes, read: Callable[[int, int], tuple[_T, int]])
     """What ``read`` (descriptor, expected size -> value, bytes read) returns while the file does not change."""
     uri = display_uri(path)
     for attempt in range(_TRIES):
-        time.sleep(0.05 * attempt)
+        if attempt:
+            time.sleep(0.05 * attempt)
         descriptor = _open_inside(root, path)
         try:
             before = os.fstat(descriptor)
@@ -117,9 +118,8 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
 def _open_inside(root: Path, path: bytes) -> int:
     """A descriptor of the file at ``path``; links are resolved first and must stay inside ``root``."""
     uri = display_uri(path)
-    top = os.path.realpath(os.fsencode(root))
     try:
-        anchor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        anchor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         # A missing root is an unmounted disk far more often than a deleted collection.
         raise FileUnreadable(f"{uri}: the source {root} can't be opened: {error.strerror}. Is it mounted?") from None
@@ -130,7 +130,7 @@ def _open_inside(root: Path, path: bytes) -> int:
     finally:
         os.close(anchor)
     if problem.errno in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.EINVAL):
-        return _open_link(top, path)
+        return _open_link(os.path.realpath(os.fsencode(root)), path)
     raise _explained(uri, problem) from None
 
 
