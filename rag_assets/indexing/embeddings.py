@@ -28,7 +28,7 @@ TOKEN_BATCH = 64
 """The same for the vectors of tokens, which take a hundred times the room."""
 WORTH_MEASURING = 50
 """Fewer texts than this say more about loading the model than about its speed."""
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.2
 """While documents are being cut and too few texts wait, it is looked for more after so long."""
 
 Cutting = Callable[[float], bool]

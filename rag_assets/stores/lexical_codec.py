@@ -6,7 +6,7 @@ A row takes 2 bytes, 3 where a count is needed. Nothing is compressed beyond tha
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ MAX_ROWS = 65_536
 """Rows of a segment: what 16 bits can number."""
 _ONES, _BYTES, _WORDS = b"\x00", b"\x01", b"\x02"
 _WIDTH = {_ONES[0]: 2, _BYTES[0]: 3, _WORDS[0]: 6}
+PORTION_BYTES = 2_000_000
+"""Of encoded posting lists that are decoded at once; decoded they take some 20 times the room."""
 TOMBSTONE = np.dtype([("segment", "<i4"), ("row", "<i4")])
 """A deleted row: the segment it is in, and its number there."""
 
@@ -159,22 +161,50 @@ class PostingReader:
         return np.concatenate(terms), np.concatenate(rows), np.concatenate(counts)
 
 
-def merge(vocabulary: dict[str, int], parts: Sequence[tuple[PostingReader, npt.NDArray[np.int64]]]) -> Postings:
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """The posting lists of some terms, in all segments: as much as is decoded at once."""
+
+    vocabulary: dict[str, int]
+    """Term -> its number, in order of terms."""
+    readers: dict[int, PostingReader]
+    """Segment -> its lists of these terms."""
+
+
+def portions(lists: Iterable[tuple[int, str, bytes]]) -> Iterator[Portion]:
+    """(segment, term, posting list) in order of terms -> portions of some ``PORTION_BYTES``; all lists of a term are in one."""
+    portion, size, last = Portion({}, {}), 0, None
+    for segment, term, data in lists:
+        if size >= PORTION_BYTES and term != last:
+            yield portion
+            portion, size = Portion({}, {}), 0
+        if segment not in portion.readers:
+            portion.readers[segment] = PostingReader(portion.vocabulary)
+        portion.readers[segment].add(term, data)
+        size, last = size + len(data), term
+    if portion.readers:
+        yield portion
+
+
+def merge(portion: Portion, renumbered: Mapping[int, npt.NDArray[np.int64]]) -> Postings:
     """The posting lists of several segments as those of one.
 
     Args:
-        vocabulary: the one the readers share.
-        parts: for each segment its posting lists, and the new number of each of its rows: -1 where it is deleted.
+        portion: their lists of some terms.
+        renumbered: for each segment the new number of each of its rows: -1 where it is deleted.
     """
     keys, counts = [], []
-    for reader, renumbered in parts:
+    for segment, reader in portion.readers.items():
         term, row, count = reader.postings()
-        new = renumbered[row]
+        new = renumbered[segment][row]
         keys.append(term[new >= 0] * MAX_ROWS + new[new >= 0])
         counts.append(count[new >= 0])
     joined = np.concatenate(keys) if keys else np.empty(0, np.int64)
     order = np.argsort(joined)
     joined = joined[order]
     return Postings(
-        list(vocabulary), joined // MAX_ROWS, joined % MAX_ROWS, np.concatenate(counts)[order] if counts else joined
+        list(portion.vocabulary),
+        joined // MAX_ROWS,
+        joined % MAX_ROWS,
+        np.concatenate(counts)[order] if counts else joined,
     )

@@ -4,7 +4,7 @@ Writers hold an advisory lock of the generation in share mode; whoever replaces 
 name a row by its segment and number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +61,15 @@ def read_segments(connection: Connection, generation: Generation, ids: Sequence[
 def read_postings(
     connection: Connection, generation: Generation, segments: Sequence[int] | None = None
 ) -> Iterator[tuple[int, str, bytes]]:
-    """(segment, term, posting list) of everything, or of everything in some segments; call inside a transaction."""
+    """(segment, term, posting list) of everything, or of everything in some segments, in order of terms.
+
+    Call inside a transaction, and once at a time in it; what is written to the table meanwhile is not seen.
+    """
     with connection.cursor(name="lexical_postings", binary=True) as cursor:
         cursor.itersize = BATCH
         cursor.execute(
             sql.SQL(
-                "SELECT segment, term, postings FROM {} WHERE %s::int[] IS NULL OR segment = ANY(%s::int[])"
+                "SELECT segment, term, postings FROM {} WHERE %s::int[] IS NULL OR segment = ANY(%s::int[]) ORDER BY term"
             ).format(table(generation)),
             (list(segments) if segments is not None else None,) * 2,
         )
@@ -126,10 +129,10 @@ def index(
         found = texts(connection, generation, chunk_ids[start : start + BATCH])
         analyses = [chosen.analyze(text) for _, text in found]
         rows = _rowset([chunk_id for chunk_id, _ in found], analyses)
-        _insert(connection, generation, settings, rows, codec.invert(analyses), gone)
+        _insert(connection, generation, settings, rows, [codec.invert(analyses)], gone)
         gone = gone[:0]
     if gone.size:
-        _insert(connection, generation, settings, _rowset([], []), codec.invert([]), gone)
+        _insert(connection, generation, settings, _rowset([], []), [], gone)
 
 
 def _rowset(chunk_ids: Sequence[str], analyses: Sequence[Analysis]) -> Rowset:
@@ -145,7 +148,7 @@ def _insert(
     generation: Generation,
     settings: LexicalSettings,
     rows: Rowset,
-    postings: Postings,
+    postings: Iterable[Postings],
     tombstones: npt.NDArray[np.void],
     into: sql.Identifier | None = None,
 ) -> None:
@@ -165,10 +168,11 @@ def _insert(
     statement = sql.SQL("COPY {} (segment, term, postings) FROM STDIN (FORMAT BINARY)").format(
         into or table(generation)
     )
-    with connection.cursor().copy(statement) as copy:
-        copy.set_types(["int4", "text", "bytea"])
-        for term, data in sorted(codec.encode(postings)):
-            copy.write_row((row[0], term, data))
+    for portion in postings:
+        with connection.cursor().copy(statement) as copy:
+            copy.set_types(["int4", "text", "bytea"])
+            for term, data in sorted(codec.encode(portion)):
+                copy.write_row((row[0], term, data))
 
 
 def replace(
@@ -185,13 +189,9 @@ def replace(
     settings = settings_of(generation)
     assert settings is not None
     kept = {s.id: ~dead.get(s.id, np.zeros(s.rows.lengths.size, dtype=bool)) for s in group}
-    vocabulary: dict[str, int] = {}
-    readers = {segment.id: codec.PostingReader(vocabulary) for segment in group}
-    for number, term, data in read_postings(connection, generation, list(kept)):
-        readers[number].add(term, data)
-    parts, first = [], 0
+    renumbered, first = {}, 0
     for number, mask in kept.items():
-        parts.append((readers[number], np.where(mask, first + np.cumsum(mask) - 1, -1)))
+        renumbered[number] = np.where(mask, first + np.cumsum(mask) - 1, -1)
         first += int(mask.sum())
     rows = Rowset(
         np.concatenate([s.rows.chunk_ids[kept[s.id]] for s in group]),
@@ -203,7 +203,9 @@ def replace(
     deletions = np.concatenate([segment.tombstones for segment in group])
     deletions = deletions[np.isin(deletions["segment"], others)]
     if rows.lengths.size or deletions.size:
-        _insert(connection, generation, settings, rows, codec.merge(vocabulary, parts), deletions, into)
+        portions = codec.portions(read_postings(connection, generation, list(kept)))
+        merged = (codec.merge(portion, renumbered) for portion in portions)
+        _insert(connection, generation, settings, rows, merged, deletions, into)
     if into is None:
         connection.execute(sql.SQL("DELETE FROM {} WHERE segment = ANY(%s)").format(table(generation)), (list(kept),))
     connection.execute("DELETE FROM lexical_segment WHERE id = ANY(%s)", (list(kept),))

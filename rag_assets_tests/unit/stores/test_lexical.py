@@ -14,13 +14,14 @@ import pytest
 import Stemmer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
 from rag_assets.errors import RagAssetsError
 from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import LexicalSettings
-from rag_assets.stores import lexical, lexical_compaction, lexical_segments
+from rag_assets.stores import lexical, lexical_codec, lexical_compaction, lexical_segments
 from rag_assets_tests.unit.stores import lexical_rows as rows
 
 SAMPLE = Path(__file__).parents[3] / "evals" / "sample"
@@ -255,6 +256,26 @@ def test_many_rows_become_several_segments(
     rows.put(database, generation, texts)
     assert [size for _, size in rows.segments(database, generation)] == [40, 40, 20]
     assert_equal(rows.ask(database, generation, "wa0 wd3"), reference(texts, "wa0 wd3"))
+
+
+@pytest.mark.parametrize("portion", [1, 300])
+def test_posting_lists_are_merged_and_checked_a_portion_at_a_time(
+    database: Database, generation: Generation, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    monkeypatch.setattr(lexical_codec, "PORTION_BYTES", portion)
+    texts = {f"{number} {name}": text for number in range(3) for name, text in zipf(40, seed=number).items()}
+    for number in range(3):
+        rows.put(database, generation, {name: text for name, text in texts.items() if name[0] == str(number)})
+    rows.remove(database, generation, [name for name in texts if name.endswith("7")])
+    with database.transaction() as connection:
+        lexical.optimise(connection, generation)
+    assert len(rows.segments(database, generation)) == 1
+    left = {name: text for name, text in texts.items() if not name.endswith("7")}
+    assert_equal(rows.ask(database, generation, "wa0 wd3"), reference(left, "wa0 wd3"))
+    assert rows.faults(database, generation) == 0
+    with database.transaction() as connection:
+        connection.execute(sql.SQL("DELETE FROM {} WHERE term = 'wa0'").format(lexical_segments.table(generation)))
+    assert rows.faults(database, generation) == sum("wa0" in text.split() for text in left.values())
 
 
 def test_no_word_of_a_forgotten_row_is_left_nor_of_one_deleted_before(
