@@ -99,7 +99,7 @@ class _Sweep:
         self.margin = runtime.settings.gates_of(generation.collection).ndcg_drop
         """nDCG@10 that settings may lose and still be as good as others: what a new index may lose, too."""
         self.narrowest = generation.beam or 0
-        """``ef_search`` below which recall misses its floors: what is narrower is measured, but no setting brings it in force."""
+        """The beam its recall needs; 0: it needs none but the setting."""
         self._efs = all_efs(self.present)
         embedder = runtime.embedder_of(generation)
         named = settings.rerank if settings.rerank != "none" else LATE_INTERACTION
@@ -174,8 +174,7 @@ def _chosen(
                 "present settings stay.",
             ),
         )
-    possible = [point for point in points if point.variant.ef_search >= sweep.narrowest]
-    chosen, reason = recommend(possible, present, values, margin=sweep.margin)
+    chosen, reason = recommend(points, present, values, margin=sweep.margin, narrowest=sweep.narrowest)
     if chosen is present:
         return present, None, (reason,)
     confirmation = sweep.difference(confirming, chosen.variant, present.variant)
