@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rag_assets.database.generations import Generation, all_generations
-from rag_assets.evaluation import publishing, store
+from rag_assets.evaluation import publishing, runner, store
 from rag_assets.evaluation.beam import beams
 from rag_assets.evaluation.golden.questions import Question
 from rag_assets.evaluation.metrics.ann_recall import ann_recall
@@ -27,7 +27,7 @@ from rag_assets_tests.driving import OpenIndex, WarmRuntime, live, query, run, w
 
 CHUNKING = {"max_tokens": 16, "overlap_tokens": 0, "contextual": False}
 POOR = {"m": 4, "ef_construction": 8, "ef_search": 10}
-"""A graph that finds some 80 % of 300 rows' ten nearest with the beam of its setting, and all with 300."""
+"""A graph that finds some 80 % of 240 rows' ten nearest with the beam of its setting, and all with 240."""
 
 
 class WatchedStore(PostgresStore):
@@ -102,7 +102,7 @@ def test_a_poor_graph_goes_live_with_the_beam_it_needs_and_narrows_when_less_is_
     open_index: OpenIndex, source: Path, tmp_path: Path
 ) -> None:
     for name in range(3):
-        sections = (f"## s{name}x{number}\n\nw{name}x{number} v{name}x{number} c{number % 30}" for number in range(100))
+        sections = (f"## s{name}x{number}\n\nw{name}x{number} v{name}x{number} c{number % 30}" for number in range(80))
         write(source, f"d{name}.md", "\n\n".join(sections) + "\n")
     index = open_index(chunking=CHUNKING, index=POOR, sync={"shards": 1}, gates={"ann_recall_mean": 0.99})
     watching = watched(index)
@@ -130,7 +130,7 @@ def test_a_poor_graph_goes_live_with_the_beam_it_needs_and_narrows_when_less_is_
     watching = watched(lenient)
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"id": "q", "question": "w1x7 v1x7", "relevant": [{"document": "d1.md"}]}) + "\n")
-    publishing.evaluate_live(lenient, "default", other, command="test")
+    runner.evaluate_retrieval(lenient, live(lenient), other, command="test")
     # Questions of anybody's choice narrow nothing.
     assert (kept(lenient), watching.distinct_beams) == ([("live", beam)], [beam])
     narrowed = publishing.evaluate_target(lenient, "default")
