@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rag_assets.cli.documents import _print_collection
 from rag_assets.database.generations import Generation, all_generations
 from rag_assets.evaluation import publishing, runner, store
 from rag_assets.evaluation.beam import beams
@@ -187,7 +188,7 @@ def test_what_no_beam_makes_find_enough_is_refused_with_the_cure(opened: Callabl
 
 
 def test_an_evaluation_aside_measures_with_the_beam_in_force_and_changes_nothing(
-    opened: Callable[..., WarmRuntime],
+    opened: Callable[..., WarmRuntime], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = opened()
     watched(first, needs=150)
@@ -212,6 +213,8 @@ def test_an_evaluation_aside_measures_with_the_beam_in_force_and_changes_nothing
     # In `status` people see both.
     (collection,) = describe(second, "default")["collections"]
     assert [row["ef_search"] for row in collection["generations"]] == [100, 200]
+    _print_collection(collection)
+    assert "ef_search" in capsys.readouterr().out
 
 
 def test_a_tuning_compares_with_the_beam_in_force_and_holds_to_narrower_ones(
