@@ -252,6 +252,10 @@ class Runtime:
             self._stores[kind] = build_store(kind, self.settings)
         return self._stores[kind]
 
+    def beam_of(self, generation: Generation) -> int:
+        """``ef_search`` in force for a generation: the setting, or what its recall was measured to need, if that is wider."""
+        return max(self.settings.index.ef_search, generation.beam or 0)
+
     def followed(self, collection: str) -> list[Generation]:
         """The live generation, where a shard's run must keep it up to date beside the one the configuration asks for."""
         live, target = self.live(collection), self.target(collection)

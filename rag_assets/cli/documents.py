@@ -194,7 +194,8 @@ def _print_collection(item: dict[str, Any]) -> None:
         f"{item['name']}: {item['documents']:,} documents, {item['chunks']:,} chunks, live: {live}  ({item['source']})"
     )
     if item["generations"]:
-        columns = ("generation", "state", "chunks", "bytes", "promoted", "reason")
+        widened = ("ef_search",) if "ef_search" in item["generations"][0] else ()
+        columns = ("generation", "state", "chunks", "bytes", *widened, "promoted", "reason")
         rows(
             "generations",
             columns,

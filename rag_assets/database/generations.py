@@ -45,6 +45,8 @@ class Generation:
     """Rows written or deleted since."""
     rebuild: bool
     """Begun beside a live generation of the same key, because that one's health asked for it."""
+    beam: int | None = None
+    """``ef_search`` that its recall needs, as measured; None: the setting is enough. See ``Runtime.beam_of``."""
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ class Generation:
 
 _COLUMNS = sql.SQL(
     "id, collection, sequence, chunker_fp, embedder_fp, index_fp, config, dimension, state, reason, created_at, promoted_at,"
-    " built_rows, churned_rows, rebuild"
+    " built_rows, churned_rows, rebuild, beam"
 )
 _SELECT = sql.SQL("SELECT {} FROM generation ").format(_COLUMNS)
 
@@ -186,6 +188,25 @@ def note_churn(connection: Connection, generation_id: int, rows: int) -> None:
 def note_built(connection: Connection, generation_id: int, rows: int) -> None:
     """The HNSW graph was built from ``rows`` rows: nothing churned since."""
     connection.execute("UPDATE generation SET built_rows = %s, churned_rows = 0 WHERE id = %s", (rows, generation_id))
+
+
+def keep_beam(connection: Connection, generation: Generation, beam: int | None) -> int | None:
+    """Note the beam that a generation was measured to need (None: the setting is enough); returns the one that is kept.
+
+    Where another evaluation has changed it since ``generation`` was read, the wider of both is kept: each is right about what
+    it measured.
+
+    Raises:
+        RagAssetsError: the generation is gone.
+    """
+    row = connection.execute(
+        "UPDATE generation SET beam = CASE WHEN beam IS NOT DISTINCT FROM %(seen)s::int THEN %(beam)s::int"
+        " ELSE greatest(beam, %(beam)s::int) END WHERE id = %(id)s RETURNING beam",
+        {"id": generation.id, "seen": generation.beam, "beam": beam},
+    ).fetchone()
+    if row is None:
+        raise RagAssetsError(f"{generation.name} was dropped meanwhile. `rag-assets status` lists those that exist.")
+    return row[0]  # type: ignore[no-any-return]
 
 
 ANY = -1

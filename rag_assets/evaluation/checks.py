@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rag_assets.evaluation.latency import AnnRecall
 from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.results import Check, EvaluationResult, PreviousEvaluation
 from rag_assets.indexing.integrity import Integrity
@@ -107,9 +108,10 @@ def quality_checks(result: EvaluationResult, gate: GateSettings) -> list[Check]:
             ("ann_recall_mean", ann.mean, gate.ann_recall_mean, "on average"),
             ("ann_recall_p05", ann.p05, gate.ann_recall_p05, "for the worst 5 % of queries"),
         ):
-            text = f"The index finds {value:.1%} of what exact search finds, {what}; the floor is {floor:.0%}."
+            found = f"The index finds {value:.1%} of what exact search finds, {what}"
+            text = f"{found}{_widened(ann, met=value >= floor)}; the floor is {floor:.0%}."
             if value < floor:
-                text += " Raise index.ef_search (or index.m and index.ef_construction), then sync."
+                text += f" {_cure(ann)}"
             checks.append(Check(name, value >= floor, value, floor, text))
     if "search" in result.latency:
         p95 = result.latency["search"].p95 / 1000
@@ -126,6 +128,22 @@ def quality_checks(result: EvaluationResult, gate: GateSettings) -> list[Check]:
     if result.baseline is not None and "ndcg@10" in result.baseline.differences:
         checks.append(_not_worse(result.baseline, "not_worse_than_baseline", "ndcg@10", gate.ndcg_drop))
     return checks
+
+
+def _widened(ann: AnnRecall, *, met: bool) -> str:
+    """With which beam, where it is not the setting."""
+    if ann.ef_search is None or ann.setting is None or ann.ef_search <= ann.setting:
+        return ""
+    return f", with ef_search {ann.ef_search}{', which was needed' if met else ''}; the setting is {ann.setting}"
+
+
+def _cure(ann: AnnRecall) -> str:
+    if ann.widest_tried is None:
+        return "Raise index.ef_search (or index.m and index.ef_construction), then sync."
+    return (
+        f"Beams up to ef_search {ann.widest_tried} were tried, and none meets the floors. Raise index.m and "
+        "index.ef_construction, then sync."
+    )
 
 
 def threshold_checks(result: EvaluationResult, gate: GateSettings, *, finished: bool) -> Iterator[Check]:

@@ -40,6 +40,12 @@ class AnnRecall:
     p05: float
     """5th percentile: what one query in twenty gets, or less."""
     min: float
+    ef_search: int | None = None
+    """It was searched with. None: the store's index has its own …"""
+    setting: int | None = None
+    """… and ``index.ef_search`` says nothing of a question either."""
+    widest_tried: int | None = None
+    """Where no beam met the floors: the widest that was tried. None: one did, or none but this was tried."""
 
 
 @dataclass(frozen=True, slots=True)

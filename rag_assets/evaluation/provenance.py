@@ -101,7 +101,7 @@ def describe(runtime: Runtime, generation: Generation, questions: Sequence[Quest
         "embedder": generation.key.embedder_fp,
         "index": generation.key.index_fp,
         "configuration": dict(generation.config),
-        "ef_search": runtime.settings.index.ef_search,
+        "ef_search": runtime.beam_of(generation),
         "retrieval": runtime.settings.retrieval_of(generation.collection).model_dump(mode="json"),
         "bm25": runtime.settings.lexical.model_dump(mode="json", include={"k1", "b"}),
         "answer_model": runtime.settings.answers.model,

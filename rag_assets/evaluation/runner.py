@@ -7,17 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation import gates
+from rag_assets.evaluation.beam import settle_beam
 from rag_assets.evaluation.golden.questions import LabelReport, Question, load_questions, resolve_labels
 from rag_assets.evaluation.impact.holdings import held_states
 from rag_assets.evaluation.judge.judging import Given, judge_answers
-from rag_assets.evaluation.latency import AnnRecall, summarise_latency, summarise_stages
-from rag_assets.evaluation.metrics.ann_recall import ann_recall
+from rag_assets.evaluation.latency import summarise_latency, summarise_stages
 from rag_assets.evaluation.metrics.answers import score_answer
 from rag_assets.evaluation.metrics.evidence import CONTEXT_EVIDENCE, evidence_in_context
 from rag_assets.evaluation.metrics.retrieval import score_question, unmeasured_scores
@@ -32,18 +29,15 @@ from rag_assets.evaluation.results import (
     score_slices,
 )
 from rag_assets.generation.answering import abstains
-from rag_assets.models import Hit, Vectors
+from rag_assets.models import Hit
 from rag_assets.retrieval.filters import filters_of
 from rag_assets.retrieval.search import search
 from rag_assets.runtime import Runtime
-from rag_assets.stores import pgvector
 
 DEPTH = 50
 """Chunks retrieved per question: enough that the first ten distinct documents are among them."""
 SHOWN = 5
 """Retrieved passages kept per question for the report."""
-ANN_QUERIES = 200
-"""Queries by which the index is compared with exact search: golden questions first, then chunks' own vectors."""
 WARM_UP = 3
 """Searches made before any is timed."""
 
@@ -53,20 +47,32 @@ def evaluate_retrieval(
 ) -> EvaluationResult:
     """Everything about a generation that needs no answering model; no verdict yet.
 
-    Without a question file only the index itself is measured.
+    Without a question file only the index itself is measured. First of all that, and the generation keeps the beam its recall
+    needs: what is searched and timed after that is searched as it will be.
 
     Raises:
         ConfigurationError: the question file can't be read or is wrong.
-        RagAssetsError: the generation is empty.
+        RagAssetsError: the generation is empty, or was dropped meanwhile.
     """
+    return _retrieval(runtime, generation, questions_file, command=command, keep=True)[1]
+
+
+def _retrieval(
+    runtime: Runtime, generation: Generation, questions_file: Path | None, *, command: str, keep: bool
+) -> tuple[Generation, EvaluationResult]:
+    """(the generation as it is searched from here on, what was measured); without ``keep`` nothing of it is changed."""
     # The order in a file is nobody's intent, and must not decide what is asked of the index, nor the order of what is found.
     questions = sorted(load_questions(questions_file), key=lambda item: item.id) if questions_file else ()
     texts = label_texts(runtime, generation, questions)
     report = resolve_labels(questions, texts)
+    # By other questions than its own a generation may turn out to need a wider beam, not that it can do with a narrower one.
+    own = questions_file == runtime.settings.collection(generation.collection).questions
+    asked = [question.question for question in questions]
+    generation, recall = settle_beam(runtime, generation, asked, keep=keep, narrow=own)
     for question in questions[:WARM_UP]:
         search(runtime, question.question, generation=generation, k=DEPTH)
     results = _search_all(runtime, generation, report, texts)
-    return EvaluationResult(
+    return generation, EvaluationResult(
         collection=generation.collection,
         generation=generation.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -79,7 +85,7 @@ def evaluate_retrieval(
         by_slice=score_slices(results),
         latency=summarise_stages([result.milliseconds for result in results]),
         latency_classes=runtime.settings.benchmark.classes,
-        ann_recall=_ann_recall(runtime, generation, [question.question for question in questions]),
+        ann_recall=recall,
         invalid_labels=report.invalid,
         documents=held_states(runtime, generation, _noted(questions, results)),
     )
@@ -156,24 +162,6 @@ def _context_evidence(
 def _passage(hit: Hit, grades: Mapping[str, float]) -> RetrievedPassage:
     relevant = grades.get(hit.document, 0) > 0
     return RetrievedPassage(hit.rank, hit.document, hit.chunk_id, hit.text, hit.scores["dense"], relevant)
-
-
-def _ann_recall(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> AnnRecall | None:
-    vectors = _ann_queries(runtime, generation, questions)
-    return ann_recall(runtime, generation, vectors, total=len(vectors))
-
-
-def _ann_queries(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> Vectors:
-    asked = list(questions[:ANN_QUERIES])
-    embedder = runtime.embedder_of(generation)
-    parts: list[npt.NDArray[np.float32]] = [embedder.embed_queries(asked)] if asked else []
-    missing = ANN_QUERIES - len(asked)
-    if missing:
-        with runtime.database.transaction(snapshot=True) as connection:
-            sample = pgvector.sample_vectors(connection, generation, missing)
-        if len(sample):
-            parts.append(sample)
-    return np.concatenate(parts) if parts else np.empty((0, generation.dimension), dtype=np.float32)
 
 
 def evaluate_answers(
@@ -265,8 +253,9 @@ def _answer_one(
 def evaluate(
     runtime: Runtime, generation: Generation, questions_file: Path | None, *, command: str
 ) -> EvaluationResult:
-    """A whole evaluation with its verdict: what ``rag-assets evaluate`` runs."""
-    result = evaluate_retrieval(runtime, generation, questions_file, command=command)
+    """A whole evaluation with its verdict: what ``rag-assets evaluate`` runs. It changes nothing of one that is not live."""
+    keep = generation.is_live
+    generation, result = _retrieval(runtime, generation, questions_file, command=command, keep=keep)
     if questions_file is not None:
         result = evaluate_answers(runtime, generation, questions_file, result)
     return gates.judge(runtime, generation, result, finished=True)

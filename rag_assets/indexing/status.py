@@ -51,7 +51,7 @@ def _collection(connection: Connection, runtime: Runtime, name: str) -> dict[str
         "chunks": pgvector.count(connection, live) if live else 0,
         "store": runtime.settings.store_of(name),
         "live_generation": live.name if live else None,
-        "generations": [_generation(connection, g) for g in generations.all_generations(connection, name)],
+        "generations": _generations(connection, runtime, name),
         "shards": {f"{shard:02d}": count for shard, count in shards},
         "quarantined": [{"document": uri, "reason": reason} for uri, reason in sorted(unusable.items())],
     }
@@ -60,7 +60,18 @@ def _collection(connection: Connection, runtime: Runtime, name: str) -> dict[str
 def generation_rows(runtime: Runtime, collection: str) -> list[dict[str, Any]]:
     """Every retained generation of a collection, newest first, as rows for people."""
     with runtime.database.transaction(snapshot=True) as connection:
-        return [_generation(connection, g) for g in generations.all_generations(connection, collection)]
+        return _generations(connection, runtime, collection)
+
+
+def _generations(connection: Connection, runtime: Runtime, collection: str) -> list[dict[str, Any]]:
+    """``ef_search`` is shown where a generation needs a wider beam than the setting, and then of all."""
+    found = generations.all_generations(connection, collection)
+    beams = [runtime.beam_of(generation) for generation in found]
+    widened = any(beam > runtime.settings.index.ef_search for beam in beams)
+    return [
+        {**_generation(connection, generation), **({"ef_search": beam} if widened else {})}
+        for generation, beam in zip(found, beams, strict=True)
+    ]
 
 
 def _generation(connection: Connection, generation: generations.Generation) -> dict[str, Any]:

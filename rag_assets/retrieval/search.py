@@ -171,14 +171,7 @@ def _in_one_snapshot(
             return _Passages(live)
         chosen = live or asked
         searcher = runtime.store_of(chosen).searcher(connection, chosen)
-        found = find(
-            searcher,
-            question,
-            count,
-            settings,
-            runtime.settings.lexical,
-            runtime.settings.index.ef_search,
-        )
+        found = find(searcher, question, count, settings, runtime.settings.lexical, runtime.beam_of(chosen))
         tokens: Mapping[str, bytes] = {}
         if settings.rerank == LATE_INTERACTION and token_vectors.are_kept(chosen):
             tokens = token_vectors.read(connection, chosen, found.order[: settings.rerank_depth])
@@ -248,16 +241,6 @@ def _hits(
             )
         )
     return tuple(hits)
-
-
-def similarities(
-    runtime: Runtime, generation: Generation, vector: npt.NDArray[np.float32], k: int, *, exact: bool = False
-) -> list[float]:
-    """Cosine similarities of the ``k`` rows the dense side finds nearest to a unit vector, highest first."""
-    with runtime.database.transaction(snapshot=True) as connection:
-        searcher = runtime.store_of(generation).searcher(connection, generation)
-        near = searcher.nearest(vector, k, ef_search=runtime.settings.index.ef_search, exact=exact)
-    return list(near.found.values())
 
 
 def live_generation(runtime: Runtime, collection: str) -> Generation:

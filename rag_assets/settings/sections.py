@@ -58,6 +58,8 @@ class IndexSettings(Section):
     m: int = Field(16, ge=2, le=100)
     ef_construction: int = Field(64, ge=4, le=1000)
     ef_search: int = Field(100, ge=1, le=1000)
+    """The narrowest beam. An evaluation that finds too little with it measures wider ones, up to 1000, and keeps the first that
+    meets the floors of recall with the generation. (In Weaviate it is a property of the index, and the only one.)"""
     token_vectors: bool = False
     """Keep the vectors of each chunk's tokens (4 bits a number, some 25 kB a chunk), so that ``late-interaction`` need not compute them
     for every question. A change builds a new index; texts are not embedded again, but their tokens are."""

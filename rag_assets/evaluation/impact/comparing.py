@@ -149,7 +149,7 @@ def compare_generations(
         moved=moved,
         counts=_counts(moved),
         documents=_documents(runtime, before, after),
-        settings=settings_changed(_made(before), _made(after)),
+        settings=settings_changed(_made(runtime, before), _made(runtime, after)),
         not_compared=tuple(sorted(left_out, key=lambda item: item.id)),
     )
 
@@ -239,7 +239,7 @@ def _moved(
         states: tuple[DocumentState | None, DocumentState | None] = before.get(document), after.get(document)
         return None if states == (None, None) else fate(*states, same_chunker=same_chunker)
 
-    settings = settings_changed(_made(sides[0]), _made(sides[1]))
+    settings = settings_changed(_made(runtime, sides[0]), _made(runtime, sides[1]))
     moved = []
     for question, old, new in pairs:
         why = (*reasons(old, new, _relevant(question), fate_of, settings), *dropped.get(question.id, ()))
@@ -292,8 +292,8 @@ def _documents(runtime: Runtime, before: Generation, after: Generation) -> dict[
     return dict(zip(("added", "removed", "another version", "unchanged"), map(int, row), strict=True))
 
 
-def _made(generation: Generation) -> dict[str, Any]:
-    """What a generation says of how it was made, as fingerprints of evaluations do."""
+def _made(runtime: Runtime, generation: Generation) -> dict[str, Any]:
+    """What a generation says of how it was made and is searched, as fingerprints of evaluations do."""
     key = generation.key
     made = {"chunker": key.chunker_fp, "embedder": key.embedder_fp, "index": key.index_fp}
-    return {**made, "configuration": generation.config}
+    return {**made, "configuration": generation.config, "ef_search": runtime.beam_of(generation)}

@@ -1,7 +1,8 @@
 """recall@10 of the approximate index: what it finds of what comparing with every row finds."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,42 +10,70 @@ import numpy.typing as npt
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation.latency import AnnRecall
 from rag_assets.evaluation.metrics.statistics import percentile
-from rag_assets.retrieval.search import similarities
 from rag_assets.runtime import Runtime
+from rag_assets.stores.protocol import Searcher
 
+_K = 10
 _TIE = 1e-6
 """Similarities that differ by less are equal: a row that ties with the tenth counts as found."""
 
 
-def ann_recall(
-    runtime: Runtime,
-    generation: Generation,
-    vectors: Iterable[npt.NDArray[np.float32]],
-    *,
-    seconds: float | None = None,
-    total: int | None = None,
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What comparing a query with every row finds."""
+
+    vector: npt.NDArray[np.float32]
+    """Of the query: unit length."""
+    least: float
+    """Cosine similarity that a row must have to be one of the nearest."""
+    rows: int
+    """How many those are: ten, if there are so many."""
+
+
+def reference(searcher: Searcher, vector: npt.NDArray[np.float32]) -> Reference | None:
+    """The exact answer to one query; None: there is no row."""
+    exact = list(searcher.nearest(vector, _K, exact=True).found.values())
+    return Reference(vector, min(exact) - _TIE, len(exact)) if exact else None
+
+
+def share_found(searcher: Searcher, wanted: Reference, ef_search: int) -> float:
+    """Share of the exact answer that the graph finds, judged by similarity so that ties count as found."""
+    found = searcher.nearest(wanted.vector, _K, ef_search=ef_search).found.values()
+    return sum(similarity >= wanted.least for similarity in found) / wanted.rows
+
+
+def summarise_recall(
+    runtime: Runtime, generation: Generation, recalls: Sequence[float], ef_search: int
 ) -> AnnRecall | None:
-    """recall@10 over unit vectors, judged by similarity so that ties count as found.
+    """Recalls of single queries together, with the beam they were searched with; None: there are none."""
+    if not recalls:
+        return None
+    measured = AnnRecall(len(recalls), float(np.mean(recalls)), percentile(recalls, 5), min(recalls))
+    if runtime.store_of(generation).beam_is_fixed:
+        return measured
+    return replace(measured, ef_search=ef_search, setting=runtime.settings.index.ef_search)
+
+
+def ann_recall(
+    runtime: Runtime, generation: Generation, vectors: Iterable[npt.NDArray[np.float32]], *, seconds: float
+) -> AnnRecall | None:
+    """recall@10 over unit vectors, with the beam in force.
 
     Args:
         runtime: the parts.
         generation: which index.
         vectors: of the queries.
-        seconds: no further query is begun after so much time; None: all are looked up.
-        total: how many there are, to show progress; None: none is shown.
+        seconds: no further query is begun after so much time.
     """
     began = time.monotonic()
     recalls: list[float] = []
-    for number, vector in enumerate(vectors, start=1):
-        exact = similarities(runtime, generation, vector, 10, exact=True)
-        found = similarities(runtime, generation, vector, 10)
-        if exact:
-            floor = min(exact) - _TIE
-            recalls.append(sum(similarity >= floor for similarity in found) / len(exact))
-        if total is not None:
-            runtime.progress("compare with exact search", number, total)
-        if seconds is not None and time.monotonic() - began > seconds:
+    beam = runtime.beam_of(generation)
+    for vector in vectors:
+        with runtime.database.transaction(snapshot=True) as connection:
+            searcher = runtime.store_of(generation).searcher(connection, generation)
+            wanted = reference(searcher, vector)
+            if wanted is not None:
+                recalls.append(share_found(searcher, wanted, beam))
+        if time.monotonic() - began > seconds:
             break
-    if not recalls:
-        return None
-    return AnnRecall(len(recalls), float(np.mean(recalls)), percentile(recalls, 5), min(recalls))
+    return summarise_recall(runtime, generation, recalls, beam)

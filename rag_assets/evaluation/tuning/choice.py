@@ -61,6 +61,7 @@ def recommend(
     values: Mapping[str, Mapping[str, float]],
     *,
     margin: float,
+    narrowest: int = 0,
 ) -> tuple[Point, str]:
     """The quickest point that is shown to be as good as the best, and why; the present one if nothing is gained.
 
@@ -69,7 +70,9 @@ def recommend(
         present: the settings in force.
         values: by label of a variant, nDCG@10 by question id.
         margin: nDCG@10 that the interval of a loss may reach.
+        narrowest: beam that the index needs to meet its floors of recall: no setting brings a narrower one in force.
     """
+    points = [point for point in points if point.variant.effective_ef >= narrowest or point == present]
     best = max(points, key=lambda point: (point.quality.value or 0.0, -point.timing.p95))
     target = values[best.variant.label]
     good = [

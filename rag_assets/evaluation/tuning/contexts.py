@@ -9,7 +9,7 @@ from rag_assets.evaluation.metrics.evidence import context_evidence_recall
 from rag_assets.evaluation.metrics.statistics import paired_difference
 from rag_assets.evaluation.tuning.choice import as_good
 from rag_assets.evaluation.tuning.results import Variant
-from rag_assets.evaluation.tuning.timing import with_ef
+from rag_assets.evaluation.tuning.timing import with_ef, with_no_beam
 from rag_assets.generation.asking import diverse_hits, token_counter
 from rag_assets.generation.packing import pack
 from rag_assets.retrieval.context import Context
@@ -48,7 +48,7 @@ def context_sizes(
         found = search(
             searcher,
             question.question,
-            generation=generation,
+            generation=with_no_beam(generation),
             k=POOL,
             filters=filters_of(question.filter),
             retrieval=variant.retrieval,

@@ -95,9 +95,11 @@ class _Sweep:
     def __init__(self, runtime: Runtime, generation: Generation) -> None:
         self._runtime, self._generation = runtime, generation
         settings = runtime.settings.retrieval_of(generation.collection).model_copy(update={"diversity": False})
-        self.present = Variant(settings, runtime.settings.index.ef_search)
+        self.present = Variant(settings, runtime.beam_of(generation))
         self.margin = runtime.settings.gates_of(generation.collection).ndcg_drop
         """nDCG@10 that settings may lose and still be as good as others: what a new index may lose, too."""
+        self.narrowest = generation.beam or 0
+        """The beam its recall needs; 0: it needs none but the setting."""
         self._efs = all_efs(self.present)
         embedder = runtime.embedder_of(generation)
         named = settings.rerank if settings.rerank != "none" else LATE_INTERACTION
@@ -172,7 +174,7 @@ def _chosen(
                 "present settings stay.",
             ),
         )
-    chosen, reason = recommend(points, present, values, margin=sweep.margin)
+    chosen, reason = recommend(points, present, values, margin=sweep.margin, narrowest=sweep.narrowest)
     if chosen is present:
         return present, None, (reason,)
     confirmation = sweep.difference(confirming, chosen.variant, present.variant)

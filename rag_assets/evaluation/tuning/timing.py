@@ -6,6 +6,7 @@ Taking turns spreads whatever else the machine does over all pipelines alike.
 import copy
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation.golden.questions import Question
@@ -25,7 +26,7 @@ def searching(runtime: Runtime, generation: Generation, question: Question, vari
     return search(
         with_ef(runtime, variant.ef_search),
         question.question,
-        generation=generation,
+        generation=with_no_beam(generation),
         k=DEPTH,
         filters=filters_of(question.filter),
         retrieval=variant.retrieval,
@@ -38,6 +39,11 @@ def with_ef(runtime: Runtime, ef_search: int) -> Runtime:
     other = copy.copy(runtime)
     other.settings = runtime.settings.model_copy(update={"index": index})
     return other
+
+
+def with_no_beam(generation: Generation) -> Generation:
+    """The generation as if its recall needed no wider beam than the setting, so that a variant's holds exactly."""
+    return replace(generation, beam=None)
 
 
 def time_searches(

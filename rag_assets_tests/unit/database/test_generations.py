@@ -53,6 +53,22 @@ def test_beginning_the_same_index_twice_gives_the_same_generation(database: Data
     assert create(database, "a").id == create(database, "a").id
 
 
+def test_a_beam_is_kept_and_of_two_that_were_measured_at_once_the_wider(database: Database) -> None:
+    def keep(seen: Generation, beam: int | None) -> int | None:
+        with database.transaction() as connection:
+            return generations.keep_beam(connection, seen, beam)
+
+    fresh = create(database, "a")
+    assert (fresh.beam, keep(fresh, 200), read(database, fresh).beam) == (None, 200, 200)
+    widened = read(database, fresh)
+    # Who read it before it was widened must not narrow it; who read it since may.
+    assert (keep(fresh, None), keep(fresh, 100), keep(fresh, 400)) == (200, 200, 400)
+    assert (keep(widened, 200), keep(read(database, fresh), None), read(database, fresh).beam) == (400, None, None)
+    rows(database, "DELETE FROM generation RETURNING id")
+    with pytest.raises(RagAssetsError, match="c#1 was dropped meanwhile"):
+        keep(fresh, 200)
+
+
 def test_promotion_flips_exactly_one_live_generation(database: Database) -> None:
     first, second = create(database, "a"), create(database, "b")
     assert promote(database, first) is None

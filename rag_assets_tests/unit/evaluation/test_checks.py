@@ -86,6 +86,23 @@ def test_an_index_that_finds_too_little_is_refused_with_the_cure() -> None:
     assert worst.text.endswith("the floor is 80%.")
 
 
+def test_a_widened_beam_is_named_and_where_none_is_enough_the_graph_is_to_be_built_otherwise() -> None:
+    def texts(ann: AnnRecall) -> list[str]:
+        judged = replace(realistic_result(), ann_recall=ann)
+        return [c.text for c in quality_checks(judged, GateSettings()) if c.name.startswith("ann_recall")]
+
+    assert texts(AnnRecall(60, 0.961, 0.85, 0.6, 200, 100))[0] == (
+        "The index finds 96.1% of what exact search finds, on average, with ef_search 200, which was needed; the setting is 100; "
+        "the floor is 95%."
+    )
+    assert texts(AnnRecall(60, 0.961, 0.85, 0.6, 100, 100)) == texts(AnnRecall(60, 0.961, 0.85, 0.6))
+    for text in texts(AnnRecall(60, 0.92, 0.7, 0.6, 200, 100, 1000)):
+        assert "with ef_search 200; the setting is 100" in text
+        assert text.endswith(
+            "Beams up to ef_search 1000 were tried, and none meets the floors. Raise index.m and index.ef_construction, then sync."
+        )
+
+
 def test_a_loss_of_any_metric_is_refused_only_beyond_noise() -> None:
     result = realistic_result()
     assert result.previous is not None

@@ -117,6 +117,14 @@ def test_present_settings_that_find_less_go_even_if_they_are_quickest() -> None:
     assert chosen({PRESENT: (wave(0.5), 5), better: (wave(0.7), 50)}) == better
 
 
+def test_a_beam_that_would_miss_the_floors_of_recall_is_not_recommended() -> None:
+    narrow = Variant(RetrievalSettings(candidates=50), 50)
+    points, values = measured({PRESENT: (wave(0.6), 100.0), narrow: (wave(0.6), 10.0)})
+    present = next(point for point in points if point.variant == PRESENT)
+    assert recommend(points, present, values, margin=0.02)[0].variant == narrow
+    assert recommend(points, present, values, margin=0.02, narrowest=100)[0] == present
+
+
 def test_the_stages_try_each_way_once_and_look_up_every_ef_they_need() -> None:
     plain = fusions(PRESENT, lexical=True)
     assert PRESENT in plain
