@@ -13,12 +13,11 @@ import numpy.typing as npt
 from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation.latency import AnnRecall
-from rag_assets.evaluation.metrics.ann_recall import Reference, reference, share_found, summarise_recall
+from rag_assets.evaluation.metrics.ann_recall import references, share_found, summarise_recall
 from rag_assets.models import Vectors
 from rag_assets.runtime import Runtime
 from rag_assets.stores import pgvector
 from rag_assets.stores.filtered import WIDEST_BEAM
-from rag_assets.stores.protocol import Searcher
 
 QUERIES = 200
 """Queries by which the index is compared with exact search: golden questions first, then chunks' own vectors."""
@@ -80,13 +79,13 @@ def _measure(
     found: dict[int, AnnRecall] = {}
     with runtime.database.transaction(snapshot=True) as connection:
         searcher = runtime.store_of(generation).searcher(connection, generation)
-        references = _references(runtime, searcher, vectors)
+        wanted = references(connection, generation, vectors)
 
         def recall_with(beam: int) -> AnnRecall | None:
             recalls = []
-            for number, wanted in enumerate(references, start=1):
-                recalls.append(share_found(searcher, wanted, beam))
-                runtime.progress(f"recall with ef_search {beam}", number, len(references))
+            for number, one in enumerate(wanted, start=1):
+                recalls.append(share_found(searcher, one, beam))
+                runtime.progress(f"recall with ef_search {beam}", number, len(wanted))
             return summarise_recall(runtime, generation, recalls, beam)
 
         for beam in tried:
@@ -100,15 +99,6 @@ def _measure(
     if recall is not None and tried[-1] == WIDEST_BEAM:
         recall = replace(recall, widest_tried=tried[-1])
     return recall, None
-
-
-def _references(runtime: Runtime, searcher: Searcher, vectors: Vectors) -> list[Reference]:
-    found = []
-    for number, vector in enumerate(vectors, start=1):
-        wanted = reference(searcher, vector)
-        found += [wanted] if wanted is not None else []
-        runtime.progress("compare with exact search", number, len(vectors))
-    return found
 
 
 def _queries(runtime: Runtime, generation: Generation, questions: Sequence[str]) -> Vectors:

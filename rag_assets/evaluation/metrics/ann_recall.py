@@ -10,12 +10,15 @@ import numpy.typing as npt
 from rag_assets.database.generations import Generation
 from rag_assets.evaluation.latency import AnnRecall
 from rag_assets.evaluation.metrics.statistics import percentile
+from rag_assets.models import Vectors
 from rag_assets.runtime import Runtime
-from rag_assets.stores.protocol import Searcher
+from rag_assets.stores.exact import best_similarities
+from rag_assets.stores.protocol import Connection, Searcher
 
 _K = 10
-_TIE = 1e-6
-"""Similarities that differ by less are equal: a row that ties with the tenth counts as found."""
+_TIE = 1e-5
+"""Similarities that differ by less are equal: a row that ties with the tenth counts as found, and a sum of a thousand products
+of 32-bit numbers comes out differently by some 1e-6 where it is added up in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,15 @@ def reference(searcher: Searcher, vector: npt.NDArray[np.float32]) -> Reference 
     """The exact answer to one query; None: there is no row."""
     exact = list(searcher.nearest(vector, _K, exact=True).found.values())
     return Reference(vector, min(exact) - _TIE, len(exact)) if exact else None
+
+
+def references(connection: Connection, generation: Generation, vectors: Vectors) -> list[Reference]:
+    """The exact answers to many queries, in one pass over the rows; none where there is no row."""
+    exact = best_similarities(connection, generation, vectors, _K)
+    if not exact.shape[1]:
+        return []
+    least = exact[:, -1] - _TIE
+    return [Reference(vector, float(bound), exact.shape[1]) for vector, bound in zip(vectors, least, strict=True)]
 
 
 def share_found(searcher: Searcher, wanted: Reference, ef_search: int) -> float:
