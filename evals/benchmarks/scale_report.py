@@ -144,10 +144,12 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def vectors_line(stored: Mapping[str, Any]) -> str:
     """Vectors that were only stored and searched."""
+    where = f" around {stored['clusters']:,} points" if stored["clusters"] else ""
     return (
-        f"* {stored['vectors']:,} vectors, stored and searched only: COPY {stored['copy_seconds']:.0f} s, HNSW {stored['index_seconds']:.0f} s, dense "
-        f"p50 / p95 {stored['p50']:.1f} / {stored['p95']:.1f} ms at recall@10 {stored['recall']:.3f}, {stored['disk_mb']:,.0f} MB, PostgreSQL's "
-        f"peak memory {stored['server_mb']:,.0f} MB"
+        f"* {stored['vectors']:,} vectors{where}, stored and searched only: COPY {stored['copy_seconds']:.0f} s, HNSW {stored['index_seconds']:.0f} s, dense "
+        f"p50 / p95 {stored['p50']:.1f} / {stored['p95']:.1f} ms at recall@10 {stored['recall']:.3f} "
+        f"with ef_search {stored['beam']}, exact search for 200 questions {stored['exact_seconds']:.1f} s, {stored['disk_mb']:,.0f} MB, PostgreSQL's peak "
+        f"memory {stored['server_mb']:,.0f} MB"
     )
 
 

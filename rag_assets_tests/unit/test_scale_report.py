@@ -62,7 +62,7 @@ def test_the_targets_are_judged(report: ModuleType) -> None:
 
 def test_the_table_and_the_plot_hold_every_size(report: ModuleType, tmp_path: Path) -> None:
     rows = [row(size) for size in SIZES]
-    stored = {"vectors": 10**6, "copy_seconds": 60.0, "index_seconds": 400.0, "p50": 3.0, "p95": 9.0, "recall": 0.97,
+    stored = {"vectors": 10**6, "copy_seconds": 60.0, "index_seconds": 400.0, "p50": 3.0, "p95": 9.0, "recall": 0.97, "clusters": 0, "beam": 100, "exact_seconds": 3.0,
               "disk_mb": 2000.0, "server_mb": 800.0}  # fmt: skip
     text = report.markdown({"cores": 2, "load": 0.0, "rows": rows, "vectors": [stored]})
     assert all(f"| {size:,} ({size // 5:,}) |" in text for size in SIZES)
