@@ -1,11 +1,12 @@
 """``embeddings``: every text of the shard that has no vector under this fingerprint gets one, once.
 
-The table is addressed by content, so batches are committed as they come: a killed run loses at most one batch, and two
+The table is addressed by content, so batches are committed as they come: a killed run loses at most two batches, and two
 runs that embed the same text write the same row.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -137,11 +138,8 @@ def _embed_missing(
             if missing:
                 # Texts of a sync that was killed: the stage before this one may not have had to.
                 runtime.prove(parameters["collection"])
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
-            embedding_seconds += _embed_batch(runtime, parameters, embedder, batch)
-            tokens += sum(row[1] for row in batch)
-            runtime.progress("embed", start + len(batch), len(missing))
+        embedding_seconds += _embed_all(runtime, parameters, embedder, [row[0] for row in missing])
+        tokens += sum(row[1] for row in missing)
         count += len(missing)
         if not more:
             break
@@ -151,22 +149,46 @@ def _embed_missing(
     return count, tokens, waited
 
 
-def _embed_batch(
-    runtime: Runtime, parameters: dict[str, Any], embedder: Embedder, batch: Sequence[tuple[str, int]]
-) -> float:
-    """Embed and store some texts; returns the seconds that the embedder took."""
-    with runtime.database.transaction() as connection:
-        rows = connection.execute(_TEXTS, (parameters["chunker"], [row[0] for row in batch])).fetchall()
-    texts = dict(rows)
-    hashes = [row[0] for row in batch if row[0] in texts]
-    began = time.perf_counter()
-    vectors = checked(embedder.embed_documents([texts[digest] for digest in hashes]), len(hashes), embedder)
-    seconds = time.perf_counter() - began
-    failpoint("embeddings.computed")
-    with runtime.database.transaction(brief=True) as connection:
-        _store(connection, embedder.fingerprint, hashes, vectors)
-        failpoint("embeddings.written")
+def _embed_all(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder, wanted: Sequence[str]) -> float:
+    """Embed texts by their hashes and store them; returns the seconds that the embedder took.
+
+    One thread reads the next batch and writes the last one while a batch is embedded, so that the model waits for neither.
+    """
+    seconds, stored = 0.0, 0
+    batches = [list(wanted[start : start + BATCH]) for start in range(0, len(wanted), BATCH)]
+    with ThreadPoolExecutor(1, thread_name_prefix="embeddings") as aside:
+        read = [aside.submit(_read, runtime, parameters, batch) for batch in batches[:1]]
+        writing: Future[None] | None = None
+        for number, batch in enumerate(batches):
+            texts = read.pop().result()
+            read += [
+                aside.submit(_read, runtime, parameters, following) for following in batches[number + 1 : number + 2]
+            ]
+            began = time.perf_counter()
+            vectors = checked(embedder.embed_documents(list(texts.values())), len(texts), embedder)
+            seconds += time.perf_counter() - began
+            failpoint("embeddings.computed")
+            if writing is not None:
+                writing.result()
+            writing = aside.submit(_write, runtime, embedder.fingerprint, list(texts), vectors)
+            stored += len(batch)
+            runtime.progress("embed", stored, len(wanted))
+        if writing is not None:
+            writing.result()
     return seconds
+
+
+def _read(runtime: Runtime, parameters: dict[str, Any], hashes: list[str]) -> dict[str, str]:
+    """The texts that are still there, by hash, in the order of ``hashes``."""
+    with runtime.database.transaction() as connection:
+        texts = dict(connection.execute(_TEXTS, (parameters["chunker"], hashes)).fetchall())
+    return {digest: texts[digest] for digest in hashes if digest in texts}
+
+
+def _write(runtime: Runtime, embedder_fp: str, hashes: list[str], vectors: npt.NDArray[np.float32]) -> None:
+    with runtime.database.transaction(brief=True) as connection:
+        _store(connection, embedder_fp, hashes, vectors)
+        failpoint("embeddings.written")
 
 
 def _keep_token_vectors(runtime: Runtime, parameters: dict[str, Any], embedder: Embedder) -> None:
