@@ -3,7 +3,7 @@
     python evals/benchmarks/scale.py --out scale.json --plot scale.png
     python evals/benchmarks/scale.py --sizes 1000 3000 10000
     python evals/benchmarks/scale.py --sizes --vectors 1000000          # vectors only
-    python evals/benchmarks/scale.py --sizes --vectors 100000 --clusters 1000
+    python evals/benchmarks/scale.py --sizes --vectors 100000 --clusters 50
 
 Every sync is a process of its own: Dagster's runs, parsing, chunking, BM25, HNSW, the checks before promotion. Only the model is
 replaced, by one that hashes a text to a vector, so that what is seen to grow is ours.
