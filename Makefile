@@ -30,9 +30,10 @@ demo: install  ## Index and evaluate the bundled sample corpus, print the report
 dev: install  ## Open the Dagster UI on the same instance (= rag-assets up)
 	@$(BIN)/rag-assets up
 
-# Two processes, for two cores; a file's tests stay together, and those that wait longest are early in the alphabet.
+# Three processes for two cores, since tests wait much of their time; a file's tests stay together, and those that take longest are
+# early in the alphabet.
 test: install  ## Run the whole default test suite
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## Run what takes minutes: the Dagster UI, nightly runs (good and broken ones), a real inference server
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow

@@ -63,12 +63,12 @@ def test_it_does_not_bite_what_was_in_time_whatever_is_watched_next(watchdog: Wa
 
 
 def test_a_watchdog_that_is_dismissed_leaves_no_thread(bitten: Bitten) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     made = Watchdog(bitten)
     made.watch(LONG)
+    own = set(threading.enumerate()) - before
     made.dismiss()
-    for thread in threading.enumerate():
-        if thread.name == "watchdog" and threading.active_count() > before:
-            thread.join(LONG)
-    assert threading.active_count() == before
+    for thread in own:
+        thread.join(LONG)
+    assert [thread.is_alive() for thread in own] == [False]
     assert bitten.times == 0

@@ -55,6 +55,7 @@ def test_two_processes_that_convert_at_once_both_get_the_same_sound_model(own_ca
 
 
 @pytest.mark.usefixtures("own_cache")
+@pytest.mark.slow
 def test_a_damaged_model_is_converted_again_and_a_sound_one_is_not(tiny: Path) -> None:
     xml = converted(tiny)
     weights = xml.with_suffix(".bin")
