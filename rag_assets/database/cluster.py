@@ -252,7 +252,7 @@ def settings(socket_folder: Path) -> str:
 
     Parallel index builds need shared memory segments as large as ``maintenance_work_mem``, and containers often have
     64 MB of /dev/shm: below 1 GB they are files instead. A search reads a graph's pages at random, so that buffers should hold
-    it: that of a million vectors with 384 dimensions takes 1.2 GB. Memory of buffers that hold nothing is not taken.
+    them: a million vectors with 384 dimensions take 2.3 GB with their rows. Memory of buffers that hold nothing is not taken.
     """
     quoted = str(socket_folder).replace("\\", "\\\\").replace("'", "''")
     small = sys.platform == "linux" and _free_shared_memory() < 1 << 30

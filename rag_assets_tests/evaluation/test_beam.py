@@ -1,7 +1,7 @@
 """The beam of a generation: as wide as its recall needs, measured before anything else is, and in force wherever it is searched."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from rag_assets.evaluation.tuning.results import Variant
 from rag_assets.evaluation.tuning.sweep import _Sweep
 from rag_assets.evaluation.tuning.timing import searching
 from rag_assets.indexing.status import describe, generation_rows
-from rag_assets.models import Condition
 from rag_assets.retrieval.search import search
 from rag_assets.settings import RetrievalSettings
 from rag_assets.stores.postgres import PostgresSearcher, PostgresStore
@@ -62,15 +61,9 @@ class WatchedSearcher(PostgresSearcher):
         self._store = store
 
     def nearest(
-        self,
-        vector: Vector | None,
-        k: int,
-        *,
-        ef_search: int = 100,
-        exact: bool = False,
-        filters: Sequence[Condition] = (),
+        self, vector: Vector | None, k: int, *, ef_search: int = 100, exact: bool = False, **others: Any
     ) -> Near:
-        near = super().nearest(vector, k, ef_search=ef_search, exact=exact, filters=filters)
+        near = super().nearest(vector, k, ef_search=ef_search, exact=exact, **others)
         if exact:
             assert vector is not None
             self._store.exact.append(vector.tobytes())
