@@ -60,6 +60,8 @@ class Runtime:
         """(stage, collection, shard) -> what such a sync does ahead of its runs; see :mod:`rag_assets.indexing.ahead`."""
         self.resting: set[str] = set()
         """Collections whose live index ``sync`` leaves alone in this process, for what it builds beside it takes its place."""
+        self.seen_live: dict[str, Generation] = {}
+        """Collection -> the generation its last search saw live. The next one looks again, in the snapshot it searches."""
         self.results: list[StageResult] = []
         """What the stages run in this process reported, oldest first."""
         self._report = report

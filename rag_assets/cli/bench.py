@@ -33,7 +33,7 @@ def bench(
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         from rag_assets.evaluation.benchmark import benchmark
         from rag_assets.evaluation.result_json import plain
-        from rag_assets.retrieval.search import live_generation
+        from rag_assets.retrieval.passages import live_generation
 
         asked = {
             "concurrencies": concurrency.split(",") if concurrency else None,

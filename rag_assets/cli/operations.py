@@ -152,7 +152,7 @@ def demo(as_json: bool) -> None:
         from rag_assets.cli.questions import answer_json, print_answer, print_evaluation
         from rag_assets.evaluation import store
         from rag_assets.generation.asking import Asker
-        from rag_assets.retrieval.search import live_generation
+        from rag_assets.retrieval.passages import live_generation
 
         bars.say("Indexing and evaluating the sample corpus through the Dagster assets …")
         report = run_sync(runtime, name)

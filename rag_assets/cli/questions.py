@@ -125,7 +125,7 @@ def ask(
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, _):
         from rag_assets.generation.asking import Asker
         from rag_assets.retrieval.filters import parse_filters
-        from rag_assets.retrieval.search import live_generation
+        from rag_assets.retrieval.passages import live_generation
 
         live_generation(runtime, name)
         asked = Asker(runtime).ask(question, collection=name, filters=parse_filters(filters))
@@ -232,7 +232,7 @@ def evaluate(
         from rag_assets.evaluation.publishing import evaluate_generation
         from rag_assets.evaluation.result_json import to_json
         from rag_assets.evaluation.retained import retained_generation
-        from rag_assets.retrieval.search import live_generation
+        from rag_assets.retrieval.passages import live_generation
 
         if generation is not None and compared is not None:
             raise ConfigurationError(

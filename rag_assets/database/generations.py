@@ -64,6 +64,7 @@ _COLUMNS = sql.SQL(
     " built_rows, churned_rows, rebuild, beam"
 )
 _SELECT = sql.SQL("SELECT {} FROM generation ").format(_COLUMNS)
+_LIVE = (_SELECT + sql.SQL("WHERE id = (SELECT live_generation FROM collection WHERE name = %s)")).as_bytes()
 
 
 def _generation(row: tuple[Any, ...]) -> Generation:
@@ -98,10 +99,17 @@ def by_id_or_none(connection: Connection, generation_id: int) -> Generation | No
 
 def live(connection: Connection, collection: str) -> Generation | None:
     """The generation queries are answered from, if there is one."""
-    row = connection.execute(
-        _SELECT + sql.SQL("WHERE id = (SELECT live_generation FROM collection WHERE name = %s)"),
-        (collection,),
-    ).fetchone()
+    return looked_up(look_up_live(connection, collection))
+
+
+def look_up_live(connection: Connection, collection: str) -> psycopg.Cursor[Any]:
+    """Ask for :func:`live`; in a pipeline, without waiting for the answer, which :func:`looked_up` reads."""
+    return connection.execute(_LIVE, (collection,))
+
+
+def looked_up(answer: psycopg.Cursor[Any]) -> Generation | None:
+    """What was asked for, if it is there."""
+    row = answer.fetchone()
     return _generation(row) if row else None
 
 

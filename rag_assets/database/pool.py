@@ -1,11 +1,13 @@
 """One pooled connection to the project's PostgreSQL, embedded or not."""
 
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors, sql
@@ -28,6 +30,9 @@ FROZEN_SECONDS = 30
 BRIEF = 4
 """How many times that a brief transaction may last. To the server, one that is frozen in the middle of a pipeline is not silent but
 at work."""
+PROVEN_SECONDS = 10.0
+"""How long a connection that answered counts as one that would, while nothing has come in unasked: a server that ends a session says
+so or closes the socket. A network that swallowed it says nothing."""
 _TRANSACTION_TIMEOUT_SINCE = 170_000
 """PostgreSQL's version that has ``transaction_timeout``."""
 _LOST = (
@@ -76,7 +81,8 @@ class Database:
         self.url = url
         self._conninfo = _conninfo(url, name)
         self._revive = revive
-        self._frozen_seconds = frozen_seconds
+        self._limit = f"SET LOCAL transaction_timeout = {BRIEF * frozen_seconds * 1000:.0f}".encode()
+        self._proven: WeakKeyDictionary[psycopg.Connection[Any], float] = WeakKeyDictionary()
         self._check()
         self.pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             self._conninfo,
@@ -106,8 +112,12 @@ class Database:
 
     def _check_connection(self, connection: psycopg.Connection[Any]) -> None:
         """Before a pooled connection is lent: does its server still live?"""
+        now = time.monotonic()
+        if now - self._proven.get(connection, -PROVEN_SECONDS) < PROVEN_SECONDS and _is_silent(connection):
+            return
         try:
             ConnectionPool.check_connection(connection)
+            self._proven[connection] = now
         except psycopg.OperationalError:
             if self._revive is not None:
                 self._revive()
@@ -148,16 +158,10 @@ class Database:
             RagAssetsError: the disk is full.
         """
         try:
-            with (
-                self.pool.connection() as connection,
-                _pipeline(connection, wanted=pipelined),
-                connection.transaction(),
-            ):
-                if snapshot:
-                    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                if (brief or pipelined) and connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-                    milliseconds = int(BRIEF * self._frozen_seconds * 1000)
-                    connection.execute(sql.SQL("SET LOCAL transaction_timeout = {}").format(sql.Literal(milliseconds)))
+            kind: LiteralString = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
+            with self.pool.connection() as connection, _begun(connection, kind, pipelined=pipelined):
+                if (brief or pipelined) and _can_be_limited(connection):
+                    connection.execute(self._limit)
                 yield connection
                 if not snapshot:
                     failpoint("transaction.commit")
@@ -186,14 +190,40 @@ class Database:
         self.pool.close()
 
 
+def _can_be_limited(connection: psycopg.Connection[Any]) -> bool:
+    return connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE
+
+
 @contextmanager
-def _pipeline(connection: psycopg.Connection[Any], *, wanted: bool) -> Iterator[None]:
-    limited = connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE
-    if wanted and limited and psycopg.Pipeline.is_supported():
-        with connection.pipeline():
+def _begun(connection: psycopg.Connection[Any], kind: LiteralString, *, pipelined: bool) -> Iterator[None]:
+    """A transaction of a kind. In a pipeline BEGIN travels with what follows it, and COMMIT is waited for once, with the rest: psycopg's own
+    ``transaction()`` would wait at both ends of it."""
+    if not (pipelined and _can_be_limited(connection) and psycopg.Pipeline.is_supported()):
+        with connection.transaction():
+            if kind:
+                connection.execute("SET TRANSACTION " + kind)
             yield
-    else:
-        yield
+        return
+    connection.autocommit = True
+    try:
+        with connection.pipeline():
+            connection.execute("BEGIN " + kind)
+            yield
+            connection.execute("COMMIT")
+    finally:
+        if not connection.closed:
+            # Nothing is left to undo, unless a statement failed.
+            connection.rollback()
+            connection.autocommit = False
+
+
+def _is_silent(connection: psycopg.Connection[Any]) -> bool:
+    """Whether nothing has come in since the last answer: neither a farewell nor the end of the stream."""
+    if connection.closed or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
 
 
 def _conninfo(url: str, name: str) -> str:

@@ -20,7 +20,7 @@ from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.planning import ask_retry
 from rag_assets.indexing.reconcile import reconcile
 from rag_assets.indexing.sync import Runner, sync
-from rag_assets.retrieval.search import live_generation
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.runtime import Runtime
 
 MakeRunner = Callable[[Runtime, dg.DagsterInstance], Runner]

@@ -19,7 +19,7 @@ from rag_assets.indexing import promotion
 from rag_assets.indexing.hnsw_index import contents_hash, existing_target
 from rag_assets.indexing.integrity import inspect
 from rag_assets.indexing.promotion import Promotion
-from rag_assets.retrieval.search import live_generation
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.runtime import Runtime
 
 

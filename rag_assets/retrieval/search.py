@@ -2,27 +2,23 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from rag_assets.database import generations
 from rag_assets.database.generations import Generation
-from rag_assets.errors import ConfigurationError, RagAssetsError
+from rag_assets.errors import ConfigurationError
 from rag_assets.models import Condition, Hit
-from rag_assets.retrieval.candidates import Asked, Candidates, find, rank_of
+from rag_assets.retrieval.candidates import Candidates, rank_of
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN, checked_fields
-from rag_assets.retrieval.reading import as_read
-from rag_assets.retrieval.rerank import LATE_INTERACTION, blended, build_reranker, passage_text, rerank
+from rag_assets.retrieval.passages import Passages, Query, expected_live, live_passages, passages_of
+from rag_assets.retrieval.rerank import blended, build_reranker, passage_text, rerank
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
-from rag_assets.stores import token_vectors
 from rag_assets.stores.protocol import Plan, Row
 
 MAX_K = 1000
-_ATTEMPTS = 5
 MAX_QUESTION_CHARACTERS = 20_000
 
 
@@ -73,51 +69,27 @@ def search(
     question = checked_question(question)
     if not 1 <= k <= MAX_K:
         raise ConfigurationError(f"k = {k} is out of range; 1 to {MAX_K} are allowed.")
-    asked = generation or live_generation(runtime, runtime.settings.target(collection))
-    settings = retrieval or runtime.settings.retrieval_of(asked.collection)
+    name = generation.collection if generation else runtime.settings.target(collection)
+    settings = retrieval or runtime.settings.retrieval_of(name)
     if filters:
-        check_fields(runtime, asked.collection, filters, settings)
+        if generation is None:
+            expected_live(runtime, name)
+        check_fields(runtime, name, filters, settings)
     wide = max(k, POOL) if settings.diversity else k
-    embedding = 0.0
-    for _ in range(_ATTEMPTS):
-        began = time.perf_counter()
-        vector = None
-        if settings.mode != "lexical":
-            vector = _embedded(runtime, asked, question, cached=generation is None)
-        embedding += time.perf_counter() - began
-        read = as_read(settings, runtime.embedder_of(asked), question) if vector is not None else settings
-        passages = _in_one_snapshot(
-            runtime, asked, Asked(question, vector, filters, exact), wide, read, follow=generation is None
-        )
-        if passages.found is not None:
-            break
-        asked = passages.generation
-    else:
-        raise RagAssetsError(
-            f"The live index of {asked.collection!r} was replaced {_ATTEMPTS} times meanwhile. Ask again."
-        )
+    query = Query(question, wide, settings, filters, exact)
+    passages = passages_of(runtime, generation, query) if generation else live_passages(runtime, name, query)
     retrieved = time.perf_counter()
-    hits, reranked, seconds = _reranked(runtime, question, passages, wide, read)
+    hits, reranked, seconds = _reranked(runtime, question, passages, wide)
     if settings.diversity:
         hits = _diverse(hits, k, settings)
     milliseconds = {
-        "embedding": embedding * 1000,
+        "embedding": passages.embedding * 1000,
         **{stage: spent * 1000 for stage, spent in passages.found.seconds.items()},
-        "retrieval": (retrieved - started - embedding) * 1000,
+        "retrieval": (retrieved - started - passages.embedding) * 1000,
         **({"rerank": seconds * 1000} if settings.rerank != "none" else {}),
         "search": (time.perf_counter() - started) * 1000,
     }
     return SearchResult(hits, passages.generation, milliseconds, reranked, passages.found.plan)
-
-
-def _embedded(runtime: Runtime, asked: Generation, question: str, *, cached: bool) -> npt.NDArray[np.float32]:
-    """The question's vector; what is measured, and names its generation for that, pays the model every time."""
-    embedder = runtime.embedder_of(asked)
-
-    def embed(text: str) -> npt.NDArray[np.float32]:
-        return np.asarray(embedder.embed_queries([text])[0])
-
-    return runtime.query_cache.get(embedder.fingerprint, question, embed) if cached else embed(question)
 
 
 def check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition], settings: RetrievalSettings) -> None:
@@ -147,44 +119,9 @@ def check_fields(runtime: Runtime, collection: str, filters: Sequence[Condition]
     checked_fields(filters, {*BUILT_IN, *(row[0] for row in known)}, why=f"Fields of {collection!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Passages:
-    """What one snapshot holds for a question."""
-
-    generation: Generation
-    found: Candidates | None = None
-    """None: another generation is live now, and its questions are embedded otherwise."""
-    rows: Mapping[str, Row] | None = None
-    tokens: Mapping[str, bytes] = field(default_factory=dict)
-    """Chunk id -> quantised token vectors, where the reranker compares them and they are kept."""
-
-
-def _in_one_snapshot(
-    runtime: Runtime, asked: Generation, question: Asked, k: int, settings: RetrievalSettings, *, follow: bool
-) -> _Passages:
-    """Search a generation; with ``follow``, the one that is live in the very snapshot that is searched."""
-    count = max(k, settings.rerank_depth) if settings.rerank != "none" else k
-    # An exact search, by which recall is measured, takes the time it takes.
-    with runtime.database.transaction(snapshot=True, pipelined=not question.exact) as connection:
-        live = generations.live(connection, asked.collection) if follow else None
-        if live is not None and live.key.embedder_fp != asked.key.embedder_fp and question.vector is not None:
-            return _Passages(live)
-        chosen = live or asked
-        searcher = runtime.store_of(chosen).searcher(connection, chosen)
-        found = find(searcher, question, count, settings, runtime.settings.lexical, runtime.beam_of(chosen))
-        tokens: Mapping[str, bytes] = {}
-        if settings.rerank == LATE_INTERACTION and token_vectors.are_kept(chosen):
-            tokens = token_vectors.read(connection, chosen, found.order[: settings.rerank_depth])
-        return _Passages(chosen, found, searcher.fetch(found.order, question.vector), tokens)
-
-
-def _reranked(
-    runtime: Runtime, question: str, passages: _Passages, k: int, settings: RetrievalSettings
-) -> tuple[tuple[Hit, ...], bool, float]:
+def _reranked(runtime: Runtime, question: str, passages: Passages, k: int) -> tuple[tuple[Hit, ...], bool, float]:
     """(hits, whether a reranker ordered them, seconds it took)."""
-    found, rows = passages.found, passages.rows
-    assert found is not None
-    assert rows is not None
+    found, rows, settings = passages.found, passages.rows, passages.settings
     order: Sequence[str] = found.order
     scores: dict[str, float] = {}
     seconds = 0.0
@@ -241,19 +178,6 @@ def _hits(
             )
         )
     return tuple(hits)
-
-
-def live_generation(runtime: Runtime, collection: str) -> Generation:
-    """The generation queries are answered from.
-
-    Raises:
-        RagAssetsError: there is none yet; says what to run.
-    """
-    with runtime.database.transaction() as connection:
-        live = generations.live(connection, collection)
-    if live is None:
-        raise RagAssetsError(f"Collection {collection!r} has no live index yet. Run `rag-assets sync` first.")
-    return live
 
 
 def checked_question(question: str) -> str:

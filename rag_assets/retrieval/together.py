@@ -23,8 +23,9 @@ from rag_assets.models import Condition, Hit
 from rag_assets.retrieval.diversity import POOL, diversify
 from rag_assets.retrieval.filters import BUILT_IN
 from rag_assets.retrieval.fusion import convex_combination, ranked, reciprocal_rank_fusion
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.retrieval.reading import as_read
-from rag_assets.retrieval.search import MAX_K, SearchResult, check_fields, live_generation, search
+from rag_assets.retrieval.search import MAX_K, SearchResult, check_fields, search
 from rag_assets.runtime import Runtime
 from rag_assets.settings import RetrievalSettings
 

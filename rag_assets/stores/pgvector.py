@@ -241,19 +241,12 @@ def similarities(
     return dict(statements.similarities(connection, generation, chunk_ids, HalfVector(vector)).fetchall())
 
 
-def search(
-    connection: Connection,
-    generation: Generation,
-    vector: npt.NDArray[np.float32],
-    k: int,
-    *,
-    ef_search: int = 100,
-    exact: bool = False,
+def nearest_rows(
+    connection: Connection, generation: Generation, vector: npt.NDArray[np.float32], k: int, *, ef_search: int = 100
 ) -> list[Row]:
-    """The rows that :func:`nearest` finds, whole."""
-    found = nearest(connection, generation, vector, k, ef_search=ef_search, exact=exact)
-    rows = fetch(connection, generation, [chunk_id for chunk_id, _ in found], vector)
-    return [rows[chunk_id] for chunk_id, _ in found]
+    """The rows that :func:`nearest` finds, whole, in the same statement."""
+    statements.set_beam(connection, k, ef_search)
+    return [Row(*row) for row in statements.nearest_rows(connection, generation, HalfVector(vector), k)]
 
 
 def nearest(

@@ -12,6 +12,8 @@ from rag_assets.stores.protocol import Applied, Connection, Faults, Found, Hybri
 from rag_assets.stores.seals import Findings, graph_seal, words_seal
 
 NAME = "pgvector"
+_BROUGHT_ALONG = 100
+"""Most rows that a search by vector brings whole, so that :meth:`PostgresSearcher.fetch` need not ask for them again."""
 
 
 class PostgresSearcher:
@@ -19,6 +21,7 @@ class PostgresSearcher:
 
     def __init__(self, connection: Connection, generation: Generation) -> None:
         self._connection, self._generation = connection, generation
+        self._brought: tuple[Vector | None, dict[str, Row]] = (None, {})
 
     @property
     def has_words(self) -> bool:
@@ -41,8 +44,12 @@ class PostgresSearcher:
             )
         if vector is None:
             return Near()
-        found = pgvector.nearest(self._connection, self._generation, vector, k, ef_search=ef_search, exact=exact)
-        return Near(dict(found))
+        if exact or k > _BROUGHT_ALONG:
+            found = pgvector.nearest(self._connection, self._generation, vector, k, ef_search=ef_search, exact=exact)
+            return Near(dict(found))
+        rows = pgvector.nearest_rows(self._connection, self._generation, vector, k, ef_search=ef_search)
+        self._brought = (vector, {row.chunk_id: row for row in rows})
+        return Near({row.chunk_id: row.dense for row in rows})
 
     def words(
         self,
@@ -79,6 +86,9 @@ class PostgresSearcher:
 
     def fetch(self, chunk_ids: Sequence[str], vector: Vector | None = None) -> Mapping[str, Row]:
         """Rows by id."""
+        compared_with, rows = self._brought
+        if vector is not None and vector is compared_with and rows.keys() >= set(chunk_ids):
+            return {chunk_id: rows[chunk_id] for chunk_id in chunk_ids}
         return pgvector.fetch(self._connection, self._generation, chunk_ids, vector)
 
 

@@ -5,7 +5,7 @@ Their text is made once per generation: composing it anew costs a search as much
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from pgvector import HalfVector
@@ -30,7 +30,14 @@ def set_beam(connection: Connection, k: int, ef_search: int, *, exact: bool = Fa
 
 def nearest(connection: Connection, generation: Generation, vector: HalfVector, k: int) -> Answer:
     """(chunk id, cosine similarity) of the ``k`` rows the graph finds nearest, nearest first."""
-    return connection.execute(_nearest(generation.id, generation.dimension, k), {"vector": vector}, binary=True)
+    statement = _nearest(generation.id, generation.dimension, k, "chunk_id")
+    return connection.execute(statement, {"vector": vector}, binary=True)
+
+
+def nearest_rows(connection: Connection, generation: Generation, vector: HalfVector, k: int) -> Answer:
+    """The same with whole rows: (chunk id, document id, text, payload, cosine similarity)."""
+    statement = _nearest(generation.id, generation.dimension, k, "chunk_id, doc_id, text, payload")
+    return connection.execute(statement, {"vector": vector}, binary=True)
 
 
 def similarities(
@@ -52,14 +59,14 @@ def table(generation_id: int) -> sql.Identifier:
 
 
 @lru_cache(_KEPT)
-def _nearest(generation_id: int, dimension: int, k: int) -> bytes:
+def _nearest(generation_id: int, dimension: int, k: int, columns: LiteralString) -> bytes:
     # The number of rows is part of the text: the plan that the server keeps for any number would be one for many.
     column = sql.SQL(f"(embedding::halfvec({dimension:d}))")
     return (
         sql.SQL(
-            "SELECT chunk_id, 1 - ({column} <=> %(vector)s) FROM {table} ORDER BY {column} <=> %(vector)s LIMIT {k}"
+            "SELECT {columns}, 1 - ({column} <=> %(vector)s) FROM {table} ORDER BY {column} <=> %(vector)s LIMIT {k}"
         )
-        .format(column=column, table=table(generation_id), k=sql.Literal(k))
+        .format(columns=sql.SQL(columns), column=column, table=table(generation_id), k=sql.Literal(k))
         .as_bytes()
     )
 

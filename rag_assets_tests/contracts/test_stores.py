@@ -173,6 +173,25 @@ def test_the_nearest_rows_are_those_of_exact_search_with_their_true_similarity(k
     assert np.allclose([rows[item].dense for item in ids], [exact.found[item] for item in ids], atol=1e-6)
 
 
+def test_rows_are_the_same_whether_a_search_for_them_came_before_or_not(kept: Kept) -> None:
+    kept.fill()
+    zebras, lions = vector_of("zebras"), vector_of("lions")
+    with kept.searcher() as searcher:
+        ids = list(searcher.nearest(zebras, 5).found)
+        near, far, bare = (searcher.fetch(ids[1:], vector) for vector in (zebras, lions, None))
+    for vector, rows in ((zebras, near), (lions, far), (None, bare)):
+        with kept.searcher() as searcher:
+            anew = searcher.fetch(ids[1:], vector)
+        assert rows.keys() == anew.keys() == set(ids[1:])
+        for chunk_id, row in anew.items():
+            assert (rows[chunk_id].doc_id, rows[chunk_id].text, rows[chunk_id].payload) == (
+                row.doc_id,
+                row.text,
+                row.payload,
+            )
+            assert np.allclose(rows[chunk_id].dense, row.dense, atol=1e-6, equal_nan=True)
+
+
 def test_both_sides_at_once_are_each_side_with_what_it_says_of_the_others_finds(kept: Kept) -> None:
     kept.fill()
     with kept.database.transaction() as connection:

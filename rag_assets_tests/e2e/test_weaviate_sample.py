@@ -12,7 +12,7 @@ import pytest
 from rag_assets.definitions import build_definitions
 from rag_assets.evaluation import store
 from rag_assets.evaluation.results import EvaluationResult
-from rag_assets.retrieval.search import live_generation
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.runtime import Runtime
 from rag_assets.settings import GateSettings, RetrievalSettings, Settings, load_settings
 from rag_assets_tests.weaviate_fake import FakeWeaviate

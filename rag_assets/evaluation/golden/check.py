@@ -13,7 +13,7 @@ from rag_assets.evaluation.golden.place import indexed_as
 from rag_assets.evaluation.golden.questions import load_questions, resolve_labels
 from rag_assets.evaluation.golden.size import check_size
 from rag_assets.evaluation.provenance import corpus_texts, every_text
-from rag_assets.retrieval.search import live_generation
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.runtime import Runtime
 
 _METRIC = "ndcg@10"

@@ -17,7 +17,7 @@ from rag_assets.evaluation.provenance import texts_of
 from rag_assets.fingerprint import fingerprint
 from rag_assets.generation.extractive import OFFLINE_NAME
 from rag_assets.models import Embedder
-from rag_assets.retrieval.search import live_generation
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.runtime import Runtime
 
 _TRIES = 2

@@ -17,8 +17,8 @@ from rag_assets.evaluation.tuning.snippet import toml_snippet
 from rag_assets.evaluation.tuning.timing import time_searches
 from rag_assets.evaluation.tuning.variants import all_efs, distinct, fusions, rerankings, widths, with_settings
 from rag_assets.models import TokenEmbedder
+from rag_assets.retrieval.passages import live_generation
 from rag_assets.retrieval.rerank import LATE_INTERACTION, build_reranker
-from rag_assets.retrieval.search import live_generation
 from rag_assets.runtime import Runtime
 from rag_assets.stores import lexical
 

@@ -2,6 +2,9 @@
 
 import threading
 
+import psycopg
+import pytest
+
 from rag_assets.database.pool import BRIEF, Database
 from rag_assets.errors import DatabaseLost
 
@@ -53,4 +56,62 @@ def test_a_brief_transaction_has_a_limit_and_another_has_none(postgres_url: str)
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
     with database.transaction() as connection:
         assert connection.execute("SHOW transaction_timeout").fetchone() == ("0",)
+    database.close()
+
+
+def test_a_pipeline_writes_all_or_nothing_and_leaves_an_ordinary_connection(postgres_url: str) -> None:
+    database = Database(postgres_url)
+
+    def add(name: str, failing: str | None = None, then: Exception | None = None) -> None:
+        with database.transaction(pipelined=True) as connection:
+            connection.execute("INSERT INTO collection (name) VALUES (%s)", (name,))
+            if failing:
+                connection.execute(failing)
+            if then:
+                raise then
+
+    add("kept")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        add("lost", "SELECT * FROM nowhere")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        add("kept")
+    with pytest.raises(KeyError):
+        add("lost", then=KeyError())
+    with database.transaction() as connection:
+        assert not connection.autocommit
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        assert connection.execute("SELECT name FROM collection").fetchall() == [("kept",)]
+    with database.pool.connection() as connection:
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert database.pool.get_stats().get("connections_lost", 0) == 0
+    database.close()
+
+
+def test_a_snapshot_in_a_pipeline_sees_no_later_change_and_writes_nothing(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    with database.transaction(snapshot=True, pipelined=True) as reader:
+        assert reader.execute("SELECT count(*) FROM collection").fetchone() == (0,)
+        with database.transaction() as writer:
+            writer.execute("INSERT INTO collection (name) VALUES ('later')")
+        assert reader.execute("SELECT count(*) FROM collection").fetchone() == (0,)
+    with (
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+        database.transaction(snapshot=True, pipelined=True) as reader,
+    ):
+        reader.execute("DELETE FROM collection")
+    database.close()
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_session_that_the_server_ended_a_moment_after_its_last_answer_is_not_lent(
+    postgres_url: str, pipelined: bool
+) -> None:
+    database = Database(postgres_url)
+    for _ in range(3):
+        with database.transaction(pipelined=pipelined) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            assert row is not None
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            # Returns when it has ended.
+            assert other.execute("SELECT pg_terminate_backend(%s, 10000)", row).fetchone() == (True,)
     database.close()

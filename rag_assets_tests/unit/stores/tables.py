@@ -17,6 +17,7 @@ from rag_assets.retrieval.filters import parse_filters
 from rag_assets.settings import IndexSettings
 from rag_assets.stores import filtered, pgvector
 from rag_assets.stores.pgvector import Applied
+from rag_assets.stores.postgres import PostgresSearcher
 
 DIMENSION = 8
 CHUNKER, EMBEDDER = "chunker", "embedder"
@@ -121,7 +122,10 @@ def search(database: Database, generation: Generation, vector: Vector, k: int, *
     with database.transaction(snapshot=True) as connection:
         if not options.get("exact"):
             force_index(connection)
-        return pgvector.search(connection, generation, vector, k, **options)
+        searcher = PostgresSearcher(connection, generation)
+        found = searcher.nearest(vector, k, **options).found
+        rows = searcher.fetch(list(found), vector)
+        return [rows[chunk_id] for chunk_id in found]
 
 
 def search_filtered(
@@ -144,7 +148,7 @@ def plan_of(database: Database, generation: Generation, vector: Vector, **option
     with database.transaction(snapshot=True) as connection:
         if not options.get("exact"):
             force_index(connection)
-        pgvector.search(connection, generation, vector, 3, **options)
+        PostgresSearcher(connection, generation).nearest(vector, 3, **options)
         found = connection.execute(
             f"EXPLAIN SELECT chunk_id FROM index_entry_g{generation.id}"
             f" ORDER BY (embedding::halfvec({DIMENSION})) <=> %s LIMIT 3",

@@ -1,0 +1,91 @@
+"""A process that searches again and again answers from what is live now, whatever was live at its last search."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag_assets.errors import RagAssetsError
+from rag_assets.models import Vectors
+from rag_assets.retrieval.passages import expected_live
+from rag_assets.retrieval.search import SearchResult, search
+from rag_assets.settings import RetrievalSettings
+from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run, write
+
+MODES = ("dense", "lexical", "hybrid")
+
+
+def ask(index: WarmRuntime, mode: str = "hybrid", question: str = "topic 9") -> SearchResult:
+    return search(index, question, collection="default", k=3, retrieval=RetrievalSettings(mode=mode))  # type: ignore[arg-type]
+
+
+def same_as_exact(index: WarmRuntime, found: SearchResult, mode: str, question: str = "topic 9") -> bool:
+    settings = RetrievalSettings(mode=mode)  # type: ignore[arg-type]
+    wanted = search(index, question, generation=live(index), k=3, exact=True, retrieval=settings)
+    return [(hit.chunk_id, hit.scores) for hit in found.hits] == [(hit.chunk_id, hit.scores) for hit in wanted.hits]
+
+
+@pytest.fixture
+def asking(open_index: OpenIndex, source: Path) -> WarmRuntime:
+    """Has asked in every mode; another process is about to change what is live."""
+    corpus(source)
+    run(open_index(embedder={"model": "old"}))
+    asking = open_index(embedder={"model": "old"})
+    for mode in MODES:
+        assert same_as_exact(asking, ask(asking, mode), mode)
+    return asking
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("model", ["old", "new"])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_it_answers_from_the_generation_that_took_its_place(
+    asking: WarmRuntime, open_index: OpenIndex, source: Path, mode: str, model: str, dropped: bool
+) -> None:
+    """``dropped``: the table that its last search read is gone."""
+    before = live(asking)
+    after = open_index(embedder={"model": model}, chunking={"max_tokens": 32, "overlap_tokens": 0})
+    write(source, "d09.md", "# Nine\n\nAll of topic 9.\n")
+    run(after)
+    if dropped:
+        with after.database.transaction() as connection:
+            after.store_of(before).drop(connection, before)
+    found = ask(asking, mode)
+    assert found.generation.id == live(asking).id != before.id
+    assert same_as_exact(asking, found, mode)
+    assert ask(asking, mode).hits == found.hits
+
+
+def test_a_model_that_is_gone_with_its_generation_is_not_asked_for(
+    asking: WarmRuntime, open_index: OpenIndex, source: Path
+) -> None:
+    model = asking.fakes["old"]
+
+    def shut_down(texts: Any) -> Vectors:
+        raise RagAssetsError("The model's server can't be reached.")
+
+    model.embed_queries = shut_down  # type: ignore[method-assign]
+    with pytest.raises(RagAssetsError, match="server can't be reached"):
+        ask(asking, question="topic 12")
+    run(open_index(embedder={"model": "new"}))
+    assert same_as_exact(asking, ask(asking, question="topic 12"), "hybrid", "topic 12")
+
+
+def test_documents_that_were_written_since_are_found(asking: WarmRuntime, open_index: OpenIndex, source: Path) -> None:
+    write(source, "d10.md", "# Zyxwomat\n\nThe zyxwomat hums.\n")
+    run(open_index(embedder={"model": "old"}))
+    assert [hit.document for hit in search(asking, "zyxwomat", collection="default", k=1).hits] == ["d10.md"]
+
+
+def test_nothing_is_live_any_more(asking: WarmRuntime) -> None:
+    query(asking, "UPDATE collection SET live_generation = NULL WHERE name = 'default'")
+    for _ in range(2):
+        with pytest.raises(RagAssetsError, match="has no live index yet"):
+            ask(asking)
+
+
+def test_a_wider_beam_that_was_measured_since_is_in_force_from_the_second_search_on(asking: WarmRuntime) -> None:
+    with asking.database.transaction() as connection:
+        connection.execute("UPDATE generation SET beam = 640 WHERE id = %s", (live(asking).id,))
+    ask(asking)
+    assert asking.beam_of(expected_live(asking, "default")) == 640
