@@ -2,13 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
-"""Array of shape (n, dimension), float32, every row of unit length."""
+    Vectors = npt.NDArray[np.float32]
+    """Array of shape (n, dimension), float32, every row of unit length."""
+
+
+def __getattr__(name: str) -> Any:
+    # Importing numpy takes longer than all else a process needs that parses JSON, and there are no vectors in it.
+    if name != "Vectors":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import numpy as np
+    import numpy.typing as npt
+
+    return npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +176,7 @@ class TokenCounter(Protocol):
 class DocumentEncoder(TokenCounter, Protocol):
     """A ``TokenCounter`` that also gives vectors."""
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str]) -> "Vectors":
         """One unit vector per text, in the order given."""
         ...
 
@@ -202,11 +213,11 @@ class Embedder(TokenCounter, Protocol):
         """Load the model, if that takes time and has not been done. Any thread may call it."""
         ...
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str]) -> "Vectors":
         """One unit vector per text, in the order given."""
         ...
 
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+    def embed_queries(self, texts: Sequence[str]) -> "Vectors":
         """As ``embed_documents``, with the model's query prompt where it has one."""
         ...
 
@@ -215,11 +226,11 @@ class Embedder(TokenCounter, Protocol):
 class TokenEmbedder(Protocol):
     """An ``Embedder`` that also gives the vectors of single tokens, which late interaction compares."""
 
-    def embed_document_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+    def embed_document_tokens(self, texts: Sequence[str]) -> "list[Vectors]":
         """For each text, one unit vector per token the model reads of it, special tokens left out."""
         ...
 
-    def embed_query_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+    def embed_query_tokens(self, texts: Sequence[str]) -> "list[Vectors]":
         """As ``embed_document_tokens``, with the model's query prompt where it has one."""
         ...
 

@@ -317,7 +317,7 @@ def timings(database: Database, generation: Generation, questions: Sequence[str]
     stages: dict[str, list[float]] = {}
     ways: dict[str, Callable[[psycopg.Connection[Any], int], Any]] = {
         "pgvector": lambda c, n: bare(c, generation, vectors[n % queries]),
-        "dense": lambda c, n: pgvector.search(c, generation, vectors[n % queries], K),
+        "dense": lambda c, n: pgvector.nearest_rows(c, generation, vectors[n % queries], K),
         "BM25": lambda c, n: lexical.search(c, generation, questions[n % len(questions)], K),
         # Another question than BM25's: its words' posting lists are in memory only where another question shares them.
         "hybrid": lambda c, n: hybrid(

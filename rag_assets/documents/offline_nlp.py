@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -94,14 +94,16 @@ def install() -> None:
     if ruled:
         tagger = RuleTagger()
         tokenize._get_nlp = lambda: tagger  # type: ignore[assignment]
+    # A library for one function of many, and the table of 8,000 languages, which takes a quarter of the start of a parsing process:
+    # most formats never ask for either.
+    _import_later("numpy", "unstructured.cleaners.core")
     _import_later("iso639", "unstructured.partition.common.lang")
+    # The way from HTML by an ontology, which nobody here takes: a quarter of the start of a process that reads pages.
+    _call_later("unstructured.partition.html.transformations")
 
 
 def _import_later(library: str, importer: str) -> None:
-    """Import a module with a stand-in for a library that it imports whole; the library is loaded when it is first used.
-
-    The table of 8,000 languages takes a quarter of the start of a parsing process, and most formats never ask it anything.
-    """
+    """Import a module with a stand-in for a library that it imports whole; the library is loaded when it is first used."""
     if library in sys.modules or importer in sys.modules:
         return
     stand_in = ModuleType(library)
@@ -111,3 +113,24 @@ def _import_later(library: str, importer: str) -> None:
         importlib.import_module(importer)
     finally:
         del sys.modules[library]
+
+
+def _call_later(library: str) -> None:
+    """Let the functions of a module be imported by name, and load it when one of them is called."""
+    if library in sys.modules:
+        return
+    stand_in = ModuleType(library)
+
+    def function(name: str) -> Callable[..., object]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*arguments: object, **options: object) -> object:
+            if sys.modules.get(library) is stand_in:
+                del sys.modules[library]
+            return getattr(importlib.import_module(library), name)(*arguments, **options)
+
+        return call
+
+    stand_in.__getattr__ = function  # type: ignore[method-assign]
+    sys.modules[library] = stand_in

@@ -134,9 +134,15 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
         "read = format_of('.txt').load()\n"
         "print([b.kind for b in read(b'Ducks swim in the lake. They were seen there.\\n\\nA list', 10**6).blocks])\n"
         "import socket, subprocess, sys\n"
-        "print(sorted(name for name in ('iso639', 'spacy', 'torch') if sys.modules.get(name)))\n"
+        "read = format_of('.html').load()\n"
+        "print([b.kind for b in read(b'<h1>Ducks</h1><p>Ducks swim in the lake.', 10**6).blocks])\n"
+        "print(sorted(name for name in ('bs4', 'iso639', 'numpy', 'spacy', 'torch') if sys.modules.get(name)))\n"
         "from unstructured.partition.common.lang import _get_iso639_language_object\n"
         "print(_get_iso639_language_object('deu').name)\n"
+        "from unstructured.cleaners.core import clean_extra_whitespace_with_index_run\n"
+        "print(clean_extra_whitespace_with_index_run('a  b')[1].tolist())\n"
+        "from unstructured.partition.html import partition_html\n"
+        "print([e.text for e in partition_html(text='<div class=Page><p>Ducks.</p></div>', html_parser_version='v2', languages=['eng'])])\n"
         "for attempt in (lambda: socket.create_connection(('127.0.0.1', 9)), lambda: subprocess.run(['true'])):\n"
         "    try:\n"
         "        attempt()\n"
@@ -147,8 +153,9 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True, env=environment
     )
-    # They take longer to import than all the rest, and nothing asks them; languages still can be looked up.
-    assert result.stdout.splitlines()[-5:] == ["['NarrativeText', 'Text']", "[]", "German", "refused", "refused"]
+    # They take longer to import than all the rest, and nothing asks them; who does gets them.
+    kinds, others = ["['NarrativeText', 'Text']", "['Title', 'Text']"], ["German", "[0.0, 0.0, 1.0, 1.0]"]
+    assert result.stdout.splitlines()[-8:] == [*kinds, "[]", *others, "['', 'Ducks.']", "refused", "refused"]
     assert sorted(path.name for path in packages.iterdir()) == before
 
 
