@@ -156,8 +156,6 @@ def measure(root: Path, url: str, server: psutil.Process, chunks: int, repeats: 
         updates.append(run("sync").seconds)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM")
-        # Else it is written out while searches are timed.
-        connection.execute("CHECKPOINT")
         disk: Any = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     reply = build.reply
     stages = {name: seconds for name, seconds in reply["seconds"].items() if name != "total"}
