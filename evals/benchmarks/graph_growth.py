@@ -2,8 +2,7 @@
 
     python evals/benchmarks/graph_growth.py [--sizes 1000 3000 10000 30000 100000] [--ef 100]
 
-Nothing but the walk of a graph with the same parameters: no server, no rows, no words. What it takes more in a larger graph, any
-index of the kind does.
+Nothing but the walk of a graph with the same parameters: no server, no rows, no words.
 """
 
 import argparse
