@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rag_assets.embedding.model_files import file_hash, files_hash, model_folder
+from rag_assets.embedding.model_cache import cache_folder, file_hash
+from rag_assets.embedding.model_files import files_hash, model_folder
 from rag_assets.embedding.openvino import OpenVinoEmbedder
-from rag_assets.embedding.openvino_cache import cache_folder, converted_model
+from rag_assets.embedding.openvino_cache import converted_model
 from rag_assets.embedding.openvino_runtime import HiddenStates, import_openvino
 from rag_assets.settings import EmbedderSettings
 

