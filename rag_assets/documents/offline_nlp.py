@@ -11,9 +11,11 @@ import importlib
 import importlib.util
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 MODEL = "en_core_web_sm"
 _READ = 2000
@@ -83,6 +85,7 @@ def install() -> None:
     # spaCy imports torch only to know its version: without it a parsing process starts in half the time and memory.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     ruled = importlib.util.find_spec(MODEL) is None
+    _leave_out_what_asks_a_network()
     # Without its model spaCy is never asked anything, and importing it is a third of the start of a parsing process.
     stand_in = ruled and "spacy" not in sys.modules
     if stand_in:
@@ -96,10 +99,55 @@ def install() -> None:
         tokenize._get_nlp = lambda: tagger  # type: ignore[assignment]
     # A library for one function of many, and the table of 8,000 languages, which takes a quarter of the start of a parsing process:
     # most formats never ask for either.
-    _import_later("numpy", "unstructured.cleaners.core")
+    _import_cleaners()
     _import_later("iso639", "unstructured.partition.common.lang")
     # The way from HTML by an ontology, which nobody here takes: a quarter of the start of a process that reads pages.
     _call_later("unstructured.partition.html.transformations")
+
+
+def _leave_out_what_asks_a_network() -> None:
+    """What reports its use home, and what fetches pages: a parsing process may do neither, and importing their HTTP client takes a
+    fifth of its start."""
+    if "unstructured" in sys.modules:
+        return
+    telemetry = ModuleType("unstructured.telemetry")
+    telemetry.init_telemetry = lambda: None  # type: ignore[attr-defined]
+    telemetry.partition_runtime_telemetry = lambda kind=None: lambda partitioner: partitioner  # type: ignore[attr-defined]
+    sys.modules[telemetry.__name__] = telemetry
+    _call_later("unstructured.safe_http")
+    _import_later("requests", "unstructured.utils")
+
+
+class _WithoutPunctuation(dict[int, int | None]):
+    """What ``str.translate`` makes of every character: nothing of punctuation (category P), the character itself of another."""
+
+    def __missing__(self, code: int) -> int | None:
+        found = None if unicodedata.category(chr(code)).startswith("P") else code
+        self[code] = found
+        return found
+
+
+def _import_cleaners() -> None:
+    """``unstructured.cleaners.core``, which looks at every character of Unicode when it is imported, half the start of a parsing
+    process: here it thinks there are none, and its table finds out about a character when it meets it."""
+    name = "unstructured.cleaners.core"
+    if name in sys.modules:
+        return
+    # What it imports is to have the real one.
+    for needed in ("unstructured.file_utils.encoding", "unstructured.nlp.patterns"):
+        importlib.import_module(needed)
+    stand_in = ModuleType("sys")
+    stand_in.__getattr__ = lambda attribute: getattr(sys, attribute)  # type: ignore[method-assign]
+    stand_in.maxunicode = 0  # type: ignore[attr-defined]
+    modules = sys.modules
+    modules["sys"] = stand_in
+    try:
+        _import_later("numpy", name)
+    finally:
+        modules["sys"] = sys
+    cleaners: Any = modules[name]
+    cleaners.sys = sys
+    cleaners.tbl = _WithoutPunctuation()
 
 
 def _import_later(library: str, importer: str) -> None:

@@ -136,7 +136,7 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
         "import socket, subprocess, sys\n"
         "read = format_of('.html').load()\n"
         "print([b.kind for b in read(b'<h1>Ducks</h1><p>Ducks swim in the lake.', 10**6).blocks])\n"
-        "print(sorted(name for name in ('bs4', 'iso639', 'numpy', 'spacy', 'torch') if sys.modules.get(name)))\n"
+        "print(sorted(name for name in ('bs4', 'iso639', 'numpy', 'requests', 'spacy', 'torch') if sys.modules.get(name)))\n"
         "from unstructured.partition.common.lang import _get_iso639_language_object\n"
         "print(_get_iso639_language_object('deu').name)\n"
         "from unstructured.cleaners.core import clean_extra_whitespace_with_index_run\n"
@@ -157,6 +157,28 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
     kinds, others = ["['NarrativeText', 'Text']", "['Title', 'Text']"], ["German", "[0.0, 0.0, 1.0, 1.0]"]
     assert result.stdout.splitlines()[-8:] == [*kinds, "[]", *others, "['', 'Ducks.']", "refused", "refused"]
     assert sorted(path.name for path in packages.iterdir()) == before
+
+
+def test_punctuation_is_what_unstructured_takes_for_it_in_all_of_unicode() -> None:
+    ours = "from rag_assets.documents.offline_nlp import install; install()\n"
+    script = (
+        "import sys\n"
+        "from hashlib import sha256\n"
+        "from unstructured.cleaners.core import remove_punctuation, sys as theirs\n"
+        "text = ''.join(chr(code) for code in range(sys.maxunicode + 1) if not 0xd800 <= code < 0xe000)\n"
+        "kept = remove_punctuation(text)\n"
+        "assert theirs is sys and len(kept) < len(text) and remove_punctuation(text) == kept\n"
+        "print(sha256(kept.encode()).hexdigest())\n"
+    )
+    environment = {**os.environ, "SCARF_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", begin + script], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+        for begin in ("", ours)
+    ]
+
+    assert said[0] == said[1] != ""
 
 
 def test_the_fingerprint_follows_what_decides_a_result_and_needs_no_parser() -> None:
