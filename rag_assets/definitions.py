@@ -28,7 +28,9 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
 
     Args:
         settings: None: the settings in force.
-        runtime: the parts to run with; None: one shared by the process, made on first use.
+        runtime: the parts to run with; None: one shared by the process, made on first use. With one of their own, shards take no
+            places in pools: a process that works through them embeds ahead of their runs, one after the other, whoever has the
+            place, and to claim and free it is a seventh of what such a run takes.
 
     Raises:
         ConfigurationError: a setting is wrong; nothing is loaded then.
@@ -56,7 +58,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     return dg.Definitions(
         assets=[
             source_spec(),
-            *shard_assets(settings),
+            *shard_assets(settings, pooled=runtime is None),
             *index_assets(settings),
             tuning_asset(settings),
             capacity_asset(),

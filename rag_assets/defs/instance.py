@@ -28,6 +28,11 @@ _ASIDE = "dagster_unfinished"
 _LOCK = 0x6461675F  # "dag_": advisory lock key, so that two processes never create the tables at once
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
+_NOT_CAPTURED = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+    "config": {},
+}
 
 
 def storage_url(settings: Settings, schema: str = SCHEMA) -> str:
@@ -141,8 +146,12 @@ def prepare_home(settings: Settings) -> Path:
     return folder
 
 
-def open_instance(settings: Settings) -> DagsterInstance:
-    """The same instance that ``dagster dev`` and ``rag-assets up`` show."""
+def open_instance(settings: Settings, *, capturing: bool = True) -> DagsterInstance:
+    """The same instance that ``dagster dev`` and ``rag-assets up`` show.
+
+    Without ``capturing`` what steps print goes where this process prints, and not to files of each run as well.
+    """
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     os.environ["RAG_HOME"] = str(settings.home)
-    return DagsterInstance.from_ref(InstanceRef.from_dir(str(prepare_home(settings))))
+    overrides = None if capturing else {"compute_logs": _NOT_CAPTURED}
+    return DagsterInstance.from_ref(InstanceRef.from_dir(str(prepare_home(settings)), overrides=overrides))

@@ -29,7 +29,8 @@ class LocalRunner:
     def __init__(self, runtime: Runtime, definitions: Definitions, instance: DagsterInstance | None = None) -> None:
         """``definitions`` hold ``runtime``; ``instance`` None: the project's own, opened from its settings."""
         self._runtime = runtime
-        self._instance = instance or open_instance(runtime.settings)
+        # To capture what a step prints takes two processes each; here it is printed where people look.
+        self._instance = instance or open_instance(runtime.settings, capturing=False)
         # Dagster connects anew for every event, unless told, as its webserver tells it, to keep connections.
         self._instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=10)
         end_dead_runs(self._instance)

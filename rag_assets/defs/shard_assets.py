@@ -44,8 +44,8 @@ def source_spec() -> dg.AssetSpec:
     )
 
 
-def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The four assets of a shard."""
+def shard_assets(settings: Settings, *, pooled: bool = True) -> list[dg.AssetsDefinition]:
+    """The four assets of a shard; ``pooled``: those that share the model or the store wait for a place in its pool."""
     partitions = shard_partitions(settings)
     chunking = {name: settings.chunking_of(name).model_dump(mode="json") for name in settings.collections}
     embedder = fingerprint(settings.embedder.model_dump(mode="json"))
@@ -91,7 +91,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         kinds={"pytorch", "postgres"},
         code_version=embedder,
-        pool="embedder",
+        pool="embedder" if pooled else None,
         description="One unit vector per distinct text and model; nothing is embedded twice.",
     )
     def embeddings_asset(context: dg.AssetExecutionContext, runtime: dg.ResourceParam[Runtime]) -> dg.MaterializeResult:
@@ -106,7 +106,7 @@ def shard_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         kinds={"postgres"},
         code_version=fingerprint(settings.index.model_dump(mode="json", exclude={"ef_search"})),
-        pool="vector_store_writes",
+        pool="vector_store_writes" if pooled else None,
         description="The difference is applied to the target generation: the live one in place, or the one being built.",
     )
     def index_entries_asset(

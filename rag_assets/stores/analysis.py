@@ -9,7 +9,6 @@ Nothing here fails on any string, asks a network, or depends on chance or on oth
 """
 
 import re
-import sys
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -260,7 +259,9 @@ def _is_mark(character: str) -> bool:
 @cache
 def _word() -> re.Pattern[str]:
     """Words with the marks that belong to their letters, which ``\\w`` alone cuts at (as in Devanagari)."""
-    marks = re.escape("".join(map(chr, (c for c in range(min(sys.maxunicode, 0x20000)) if _is_mark(chr(c))))))
+    # Inline, for it looks at 130,000 characters.
+    category = unicodedata.category
+    marks = re.escape("".join(c for c in map(chr, range(0x20000)) if category(c) in ("Mn", "Mc", "Me")))
     return re.compile(rf"\w[\w{marks}]*")
 
 

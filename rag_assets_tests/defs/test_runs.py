@@ -328,6 +328,32 @@ def test_a_shard_that_is_overtaken_raises_through_dagster_as_it_is(
     assert query(index, "SELECT count(*) FROM source_file") == [(0,)]
 
 
+def test_a_sync_neither_waits_for_a_place_in_a_pool_nor_copies_what_it_prints_to_files(
+    open_index: OpenIndex, source: Path, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model works ahead of its runs, whoever has the place; the UI's own runs do take places."""
+    corpus(source)
+    index = open_index(sync={"shards": 1})
+    (tmp_path / "rag_assets.toml").write_text("")
+    monkeypatch.setenv("RAG_CONFIG", str(tmp_path / "rag_assets.toml"))
+    monkeypatch.setenv("RAG_POSTGRES_URL", postgres_url)
+    monkeypatch.setenv("RAG_HOME", str(index.settings.home))
+    with open_instance(index.settings) as instance:
+        storage = instance.event_log_storage
+        for pool in ("embedder", "vector_store_writes"):
+            storage.initialize_concurrency_limit_to_default(pool)
+            assert storage.claim_concurrency_slot(pool, "somebody-elses", "step").is_claimed
+        report = sync(index, "default", lambda: LocalRunner(index, build_definitions(runtime=index)))
+        (run,) = [run for run in instance.get_runs() if run.job_name == "update_shard"]
+        assert run.is_success
+        storage.free_concurrency_slots_for_run("somebody-elses")
+    assert report.generation["promoted"]
+    assert list((index.settings.home / "dagster").rglob("*.out")) == []
+    assert list((index.settings.home / "dagster").rglob("*.err")) == []
+    job = build_definitions(index.settings).resolve_job_def("update_shard")
+    assert {node.definition.pool for node in job.nodes} == {None, "embedder", "vector_store_writes"}
+
+
 def test_the_projects_own_instance_keeps_everything_in_its_database(
     open_index: OpenIndex, source: Path, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
