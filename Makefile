@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Installing PyTorch failed; the lines above say why. Run it again when that is cured."; exit 1; }
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' || \
 	  { echo "Installing failed; the lines above say why. Run it again when that is cured."; exit 1; }
+	@$(BIN)/python -m compileall -q rag_assets
 	@touch $(STAMP)
 
 demo: install  ## Index and evaluate the bundled sample corpus, print the report's path and three answers

@@ -1,10 +1,10 @@
 """Peak memory of a first sync with the default model, as the collection grows: the README's limit is for 100,000 chunks.
 
-    python evals/benchmarks/memory.py --chunks 10000 100000
+    python evals/benchmarks/memory.py --chunks 10002 100800
 
 ``scale.py`` measures the product with an embedder that hashes; here the model itself is in the process. Texts are short (32 tokens a
 chunk), so that a machine without a GPU has embedded 100,000 of them within the hour; what a longer text costs is the model's alone,
-and does not grow with their number. The last two documents are as long as chunks get by default, so that the largest batch is seen.
+and does not grow with their number. A second collection has chunks as long as they get by default, so that the largest batch is seen.
 Every sync is a process of its own with an empty home; its memory is the resident memory of all its processes together, looked at ten
 times a second; PostgreSQL's is beside it.
 """
@@ -21,8 +21,8 @@ import psutil
 from peers.measuring import measured
 from scale import in_a_folder
 
-CHUNKS_A_DOCUMENT = 5
 CHUNK_TOKENS = 32
+WORDS_A_DOCUMENT, CHUNKS_A_DOCUMENT = 150, 6
 WORDS = """
     time year people way day man thing woman life child world school state family student group country problem hand part place case week
     company system program question work government number night point home water room mother area money story fact month lot right study
@@ -33,7 +33,7 @@ WORDS = """
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chunks", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--chunks", type=int, nargs="+", default=[10_002, 100_800])
     options = parser.parse_args()
     print(
         "| chunks (documents) | first sync, s | no-op, s | sync's peak memory, MB | PostgreSQL's, MB |\n|---|---|---|---|---|"
@@ -75,12 +75,10 @@ def measure(root: Path, url: str, server: psutil.Process, chunks: int, _: int) -
 def write_documents(folder: Path, chunks: int) -> None:
     """``short``: so many chunks of plain text; ``long``: 64 chunks of the default length."""
     chance = random.Random(1)
-    # One token a word, the frame's two aside.
-    words = CHUNKS_A_DOCUMENT * (CHUNK_TOKENS - 2)
     for number in range(chunks // CHUNKS_A_DOCUMENT):
         path = folder / "short" / f"{number % 100:02d}" / f"note-{number:07d}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(" ".join(chance.choices(WORDS, k=words)) + "\n", encoding="utf-8")
+        path.write_text(" ".join(chance.choices(WORDS, k=WORDS_A_DOCUMENT)) + "\n", encoding="utf-8")
     (folder / "long").mkdir(parents=True)
     for number in range(2):
         (folder / "long" / f"{number}.txt").write_text(
