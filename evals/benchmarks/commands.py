@@ -1,0 +1,105 @@
+"""What each command takes as a process of its own, start included: help, a sync with nothing to do or few edits, a search.
+
+    python evals/benchmarks/commands.py --documents ../shared/data/hotpot/documents [--other CHECKOUT] [--rounds 5]
+
+With ``--other`` the same commands of another checkout are run in turns with this one's, on the same index and with the same packages, so
+that both meet the same machine. Medians of wall time and of processor time (of the process and its parsers), seconds.
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from rag_assets.database.embedded import embedded
+
+HERE = Path(__file__).resolve().parents[2]
+SEARCH = ("search", "who was the first to do it", "--json")
+STEPS = {
+    "--help": (0, ("--help",)), "nothing changed": (0, ("sync", "--json")), "search": (0, SEARCH),
+    "one file edited": (1, ("sync", "--json")), "ten files edited": (10, ("sync", "--json")),
+}  # fmt: skip
+"""Name -> (files edited before, arguments)."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=Path, required=True, help="a folder of text or Markdown files")
+    parser.add_argument("--other", type=Path, help="another checkout of this project")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    trees = [HERE, *([options.other.resolve()] if options.other else [])]
+    root = Path(tempfile.mkdtemp(prefix="rag-commands-"))
+    root.chmod(0o711)
+    server = embedded(root / "home")
+    try:
+        server.acquire()
+        report(measure(root, options.documents, trees, options.rounds), trees)
+    finally:
+        server.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def measure(
+    root: Path, documents: Path, trees: list[Path], rounds: int
+) -> dict[tuple[str, Path], list[tuple[float, float]]]:
+    """(step, checkout) -> (wall time, processor time) of each round; the first, in which files are compiled, does not count."""
+    shutil.copytree(documents, root / "documents")
+    (root / "rag_assets.toml").write_text("[benchmark]\nenabled = false\n", encoding="utf-8")
+    run(HERE, root, ("sync", "--source", str(root / "documents"), "--json"))
+    files = sorted(path for path in (root / "documents").rglob("*") if path.suffix in (".txt", ".md"))
+    chance, times = random.Random(1), defaultdict(list)
+    for number in range(rounds + 1):
+        for tree in trees if number % 2 else trees[::-1]:
+            for step, (edits, arguments) in STEPS.items():
+                for path in chance.sample(files, edits):
+                    text = path.read_text(encoding="utf-8").rstrip()
+                    path.write_text(f"{text}\n\nA note of round {number}: {chance.random()}.\n", encoding="utf-8")
+                taken = run(tree, root, arguments)
+                if number:
+                    times[step, tree].append(taken)
+    return times
+
+
+def run(tree: Path, root: Path, arguments: tuple[str, ...]) -> tuple[float, float]:
+    """(wall time, processor time) of one command of a checkout."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
+    # As users have it: what Python compiled is kept.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment |= {"RAG_HOME": str(root / "home"), "PYTHONPATH": str(tree)}
+    before, began = processor_time(), time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "rag_assets", *arguments],
+        cwd=root,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - began, processor_time() - before
+
+
+def processor_time() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def report(times: dict[tuple[str, Path], list[tuple[float, float]]], trees: list[Path]) -> None:
+    names = " | ".join(f"{tree.name}: wall, s | processor time, s" for tree in trees)
+    print(f"| command | {names} |\n|---|{'---|---|' * len(trees)}")
+    for step in STEPS:
+        cells = [
+            f"{statistics.median(column):.2f}" for tree in trees for column in zip(*times[step, tree], strict=True)
+        ]
+        print(f"| {step} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
