@@ -23,14 +23,16 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
-def build_definitions(settings: Settings | None = None, *, runtime: Runtime | None = None) -> dg.Definitions:
+def build_definitions(
+    settings: Settings | None = None, *, runtime: Runtime | None = None, pooled: bool = True
+) -> dg.Definitions:
     """Everything Dagster knows of this project.
 
     Args:
         settings: None: the settings in force.
-        runtime: the parts to run with; None: one shared by the process, made on first use. With one of their own, shards take no
-            places in pools: a process that works through them embeds ahead of their runs, one after the other, whoever has the
-            place, and to claim and free it is a seventh of what such a run takes.
+        runtime: the parts to run with; None: one shared by the process, made on first use.
+        pooled: shards wait for places in pools. Within a ``sync`` they do not: its model works ahead of their runs, one after the
+            other, whoever has the place, and what they write is fenced shard by shard.
 
     Raises:
         ConfigurationError: a setting is wrong; nothing is loaded then.
@@ -58,7 +60,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
     return dg.Definitions(
         assets=[
             source_spec(),
-            *shard_assets(settings, pooled=runtime is None),
+            *shard_assets(settings, pooled=pooled),
             *index_assets(settings),
             tuning_asset(settings),
             capacity_asset(),
@@ -73,7 +75,7 @@ def build_definitions(settings: Settings | None = None, *, runtime: Runtime | No
 
 
 def _local_runner(runtime: Runtime, instance: dg.DagsterInstance) -> Runner:
-    return LocalRunner(runtime, build_definitions(runtime=runtime), instance)
+    return LocalRunner(runtime, build_definitions(runtime=runtime, pooled=False), instance)
 
 
 @dg.definitions

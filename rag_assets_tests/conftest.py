@@ -106,9 +106,9 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "converted-models"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def named_model_cache(model_cache: Path) -> Iterator[Path]:
-    """``RAG_MODEL_CACHE`` of this process and its children."""
+    """``RAG_MODEL_CACHE`` of this process and its children: nothing is noted in the cache of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAG_MODEL_CACHE", str(model_cache))
         yield model_cache

@@ -123,7 +123,7 @@ def local_runner(runtime: "Runtime") -> "Runner":
         from rag_assets.definitions import build_definitions
         from rag_assets.defs.local import LocalRunner
 
-    return LocalRunner(runtime, build_definitions(runtime=runtime))
+    return LocalRunner(runtime, build_definitions(runtime=runtime, pooled=False))
 
 
 def print_sync(report: Any) -> None:

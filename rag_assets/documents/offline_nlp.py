@@ -106,16 +106,22 @@ def install() -> None:
 
 
 def _leave_out_what_asks_a_network() -> None:
-    """What reports its use home, and what fetches pages: a parsing process may do neither, and importing their HTTP client takes a
-    fifth of its start."""
+    """What reports its use home does nothing, and the HTTP client is imported by whoever fetches a page: nobody, in a parsing process,
+    where importing it takes a fifth of the start and the audit hook would refuse the connection."""
     if "unstructured" in sys.modules:
         return
     telemetry = ModuleType("unstructured.telemetry")
-    telemetry.init_telemetry = lambda: None  # type: ignore[attr-defined]
+    telemetry.__getattr__ = _nothing  # type: ignore[method-assign]
     telemetry.partition_runtime_telemetry = lambda kind=None: lambda partitioner: partitioner  # type: ignore[attr-defined]
     sys.modules[telemetry.__name__] = telemetry
     _call_later("unstructured.safe_http")
     _import_later("requests", "unstructured.utils")
+
+
+def _nothing(name: str) -> Callable[..., None]:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return lambda *_, **__: None
 
 
 class _WithoutPunctuation(dict[int, int | None]):
@@ -125,6 +131,10 @@ class _WithoutPunctuation(dict[int, int | None]):
         found = None if unicodedata.category(chr(code)).startswith("P") else code
         self[code] = found
         return found
+
+    def copy(self) -> dict[int, int | None]:
+        """The punctuation of all of Unicode, as unstructured has it."""
+        return dict.fromkeys(code for code in range(sys.maxunicode) if self[code] is None)
 
 
 def _import_cleaners() -> None:
@@ -143,9 +153,10 @@ def _import_cleaners() -> None:
     modules["sys"] = stand_in
     try:
         _import_later("numpy", name)
+        # Not yet, where numpy was there already.
+        cleaners: Any = importlib.import_module(name)
     finally:
         modules["sys"] = sys
-    cleaners: Any = modules[name]
     cleaners.sys = sys
     cleaners.tbl = _WithoutPunctuation()
 

@@ -6,10 +6,12 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_CPU_INFO = Path("/proc/cpuinfo")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Of cgroup v2: "quota period" in microseconds, or "max period"."""
 
@@ -50,6 +52,17 @@ def usable_cores(quota_file: Path = _CPU_QUOTA) -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):
         return cores
+
+
+def instruction_sets() -> str:
+    """What the processor can do, as the system lists it; its name, where it lists nothing."""
+    with suppress(OSError):
+        for line in _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines():
+            # x86 says flags, Arm says Features.
+            name, _, listed = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return listed.strip()
+    return platform.processor()
 
 
 def texts_at_once(memory_bytes: int, max_tokens: int, config: Mapping[str, Any], *, most: int) -> int:

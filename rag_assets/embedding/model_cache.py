@@ -7,6 +7,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _NOTES = "hashes.json"
 _WORTH_NOTING = 1_000_000
@@ -39,10 +40,9 @@ def file_hash(path: Path) -> str:
         state = _state(file.fileno())
         if state[0] < _WORTH_NOTING:
             return _digest(file)
-        notes = _read_notes()
-        known = notes.get(str(path.absolute()))
-        if known is not None and known[:-1] == state:
-            return str(known[-1])
+        known = _read_notes().get(str(path.absolute()))
+        if isinstance(known, list) and known[:-1] == state and isinstance(known[-1], str):
+            return known[-1]
         began = time.time()
         digest = _digest(file)
         if _state(file.fileno()) == state and max(state[1:3]) / 1e9 < began - _SETTLED_SECONDS:
@@ -60,20 +60,29 @@ def _state(descriptor: int) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]
 
 
-def _read_notes() -> dict[str, list[int | str]]:
+def _read_notes() -> dict[str, Any]:
     try:
         notes = json.loads((cache_folder() / _NOTES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         return {}
     return notes if isinstance(notes, dict) else {}
 
 
 def _write_note(path: Path, note: list[int | str]) -> None:
-    """Add a note, replacing the file whole. Of two processes that do so at once one loses its note, and hashes once more."""
+    """Add a note, replacing the file whole. Of two processes that do so at once one loses its note, and hashes once more.
+
+    Where nothing can be written (a folder that may only be read, a full disk, a home that is unknown), nothing has to be.
+    """
     notes = {name: known for name, known in _read_notes().items() if os.path.exists(name)}
-    folder = cache_folder()
-    with suppress(OSError):
+    text = json.dumps({**notes, str(path.absolute()): note})
+    with suppress(OSError, RuntimeError):
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{_NOTES}-", delete=False, encoding="utf-8") as file:
-            json.dump({**notes, str(path.absolute()): note}, file)
-        os.replace(file.name, folder / _NOTES)
+        descriptor, unfinished = tempfile.mkstemp(dir=folder, prefix=f"{_NOTES}-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(unfinished, folder / _NOTES)
+        except OSError:
+            os.unlink(unfinished)
+            raise

@@ -5,7 +5,7 @@ It gives the last hidden states of every token and leaves it to the caller what 
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rag_assets.embedding.hardware import usable_cores
+from rag_assets.embedding.hardware import instruction_sets, usable_cores
+from rag_assets.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,7 +82,9 @@ class HiddenStates:
         }
         core = self._openvino.Core()
         try:
-            self._compiled = core.compile_model(str(xml), "CPU", {**options, **(_kept_beside(xml) if keep else {})})
+            self._compiled = core.compile_model(
+                str(xml), "CPU", {**options, **(_kept_beside(xml, options) if keep else {})}
+            )
         except RuntimeError:
             # Where nothing can be kept, a folder that may only be read or a full disk, nothing has to be.
             self._compiled = core.compile_model(str(xml), "CPU", options)
@@ -114,13 +117,15 @@ class HiddenStates:
                 request.wait()
 
 
-def _kept_beside(xml: Path) -> dict[str, Any]:
+def _kept_beside(xml: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that keep the compiled graph, without its weights, for the next process: compiling takes twice as long as reading that.
 
-    OpenVINO names it by the model and the options, and compiles again where it is not what was written.
+    OpenVINO names what it keeps by the model and the processor's brand alone, and what it keeps was made for a number type and an
+    instruction set: each combination has a folder. What is not as it was written is compiled again.
     """
+    key = fingerprint({"options": dict(options), "processor": instruction_sets()})
     return {
-        "CACHE_DIR": str(xml.parent / "compiled"),
+        "CACHE_DIR": str(xml.parent / "compiled" / key),
         "CACHE_MODE": "OPTIMIZE_SIZE",
         # Two processes may write one file: it is read, so that what the other truncates is only broken, not gone from under this one.
         "ENABLE_MMAP": False,

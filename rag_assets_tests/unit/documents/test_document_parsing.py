@@ -14,7 +14,7 @@ from rag_assets.documents.parsing import ParserPool, parser_fingerprint
 from rag_assets.errors import RagAssetsError, UnparsableDocument
 from rag_assets.models import ParsedDocument
 from rag_assets.settings import ParsingSettings
-from rag_assets_tests.unit.documents.making import word
+from rag_assets_tests.unit.documents.making import word, workbook
 
 SLOW = ("a1@b. 1-2-3. " * 70_000).encode()
 """Plain text of 0.9 MB: seconds of classification."""
@@ -161,6 +161,8 @@ def test_prose_is_parsed_without_a_network_and_nothing_is_installed() -> None:
 
 def test_punctuation_is_what_unstructured_takes_for_it_in_all_of_unicode() -> None:
     ours = "from rag_assets.documents.offline_nlp import install; install()\n"
+    # A spreadsheet's reader has imported it by then.
+    late = "import numpy\n" + ours
     script = (
         "import sys\n"
         "from hashlib import sha256\n"
@@ -168,17 +170,27 @@ def test_punctuation_is_what_unstructured_takes_for_it_in_all_of_unicode() -> No
         "text = ''.join(chr(code) for code in range(sys.maxunicode + 1) if not 0xd800 <= code < 0xe000)\n"
         "kept = remove_punctuation(text)\n"
         "assert theirs is sys and len(kept) < len(text) and remove_punctuation(text) == kept\n"
-        "print(sha256(kept.encode()).hexdigest())\n"
+        "from unstructured.cleaners.core import remove_sentence_punctuation\n"
+        "print(sha256(kept.encode()).hexdigest(), remove_sentence_punctuation('a-b, c!', ['-']))\n"
     )
     environment = {**os.environ, "SCARF_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
     said = [
         subprocess.run(
             [sys.executable, "-c", begin + script], capture_output=True, text=True, check=True, env=environment
         ).stdout
-        for begin in ("", ours)
+        for begin in ("", ours, late)
     ]
 
-    assert said[0] == said[1] != ""
+    assert said[0] == said[1] == said[2] != ""
+
+
+def test_prose_after_a_spreadsheet_is_parsed_by_the_same_process() -> None:
+    before = workers_of(os.getpid())
+    with ParserPool(ParsingSettings()) as pool:
+        pool.parse("a.xlsx", workbook({"Sheet": [["a", "b"], [1, 2]]}))
+        (worker,) = new_workers(before)
+        assert pool.parse("b.md", b"# Ducks\n\nThey swim in the lake.").text
+        assert new_workers(before) == [worker]
 
 
 def test_the_fingerprint_follows_what_decides_a_result_and_needs_no_parser() -> None:

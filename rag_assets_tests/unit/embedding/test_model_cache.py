@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -63,7 +65,7 @@ class TestHashes:
         self, notes: Path, settled: Path, tmp_path: Path
     ) -> None:
         path = tmp_path / "weights"
-        os.link(settled / "weights", path)
+        path.write_bytes(LARGE)
         before = path.stat()
         time.sleep(2.2)
         file_hash(path)
@@ -76,7 +78,6 @@ class TestHashes:
 
         assert path.stat().st_mtime_ns == before.st_mtime_ns
         assert file_hash(path) == digest(b"x" + LARGE[1:])
-        path.write_bytes(LARGE)
 
     def test_one_that_was_just_written_is_not_trusted_to_stay(self, notes: Path, tmp_path: Path) -> None:
         path = tmp_path / "weights"
@@ -92,13 +93,27 @@ class TestHashes:
         assert file_hash(tmp_path / "config.json") == digest(b"{}")
         assert not notes.exists()
 
-    @pytest.mark.parametrize("damage", ["", "[1]", '{"half'])
+    @pytest.mark.parametrize("damage", ["", "[1]", '{"half', '{"PATH": 5}', '{"PATH": {}}', '{"PATH": []}'])
     def test_broken_notes_are_none(self, notes: Path, tmp_path: Path, damage: str) -> None:
+        path = tmp_path / "weights"
         notes.parent.mkdir()
-        notes.write_text(damage)
-        (tmp_path / "weights").write_bytes(LARGE)
+        notes.write_text(damage.replace("PATH", str(path)))
+        path.write_bytes(LARGE)
 
-        assert file_hash(tmp_path / "weights") == digest(LARGE)
+        assert file_hash(path) == digest(LARGE)
+
+    def test_a_full_disk_leaves_nothing_behind(self, notes: Path, settled: Path) -> None:
+        script = (
+            "import resource, signal, sys; from pathlib import Path; from rag_assets.embedding.model_cache import file_hash\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))\n"
+            "print(file_hash(Path(sys.argv[1])))\n"
+        )
+        command = [sys.executable, "-B", "-c", script, str(settled / "weights")]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        assert said.strip() == digest(LARGE)
+        assert list(notes.parent.iterdir()) == []
 
     def test_a_cache_that_cannot_be_written_costs_the_reading_only(
         self, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,10 +121,9 @@ class TestHashes:
         (tmp_path / "file").write_text("in the way")
         monkeypatch.setenv("RAG_MODEL_CACHE", str(tmp_path / "file"))
 
-        assert file_hash(settled / "weights") == digest(settled.joinpath("weights").read_bytes())
+        assert file_hash(settled / "weights") == digest(LARGE)
 
 
-@pytest.mark.usefixtures("named_model_cache")
 class TestCompiledGraphs:
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
@@ -126,7 +140,7 @@ class TestCompiledGraphs:
 
     def test_the_next_process_gets_the_same_vectors_from_what_was_kept(self, model: Path) -> None:
         first = self.vectors(model)
-        kept = list((model.parent / "compiled").glob("*.blob"))
+        kept = list((model.parent / "compiled").rglob("*.blob"))
 
         again = self.vectors(model)
 
@@ -134,10 +148,16 @@ class TestCompiledGraphs:
         assert kept[0].stat().st_size < model.with_suffix(".bin").stat().st_size / 10
         assert np.array_equal(first, again)
 
+    def test_each_number_type_has_its_own(self, model: Path) -> None:
+        for dtype in ("float32", "bfloat16", "float32"):
+            HiddenStates(model, dtype)
+
+        assert len(list((model.parent / "compiled").rglob("*.blob"))) == 2
+
     @pytest.mark.parametrize("share", [0.0, 0.001, 0.5])
     def test_what_is_broken_is_made_again(self, model: Path, share: float) -> None:
         first = self.vectors(model)
-        (kept,) = (model.parent / "compiled").glob("*.blob")
+        (kept,) = (model.parent / "compiled").rglob("*.blob")
         whole = kept.read_bytes()
         kept.chmod(0o600)
         kept.write_bytes(whole[: int(share * len(whole))])
