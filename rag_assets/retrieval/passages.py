@@ -63,22 +63,23 @@ def passages_of(runtime: Runtime, generation: Generation, query: Query) -> Passa
     Raises:
         RagAssetsError: its model or its lexical index can't be had.
     """
-    return _searched(runtime, generation, query, follow=False)
+    return _searched(runtime, generation, query)
 
 
 def live_passages(runtime: Runtime, collection: str, query: Query) -> Passages:
     """Search the generation that is live in the very snapshot that is searched.
 
     What the last search of this process saw live is expected to be live still, so that nothing has to be asked before the
-    question can be embedded; where it is not, the search begins again.
+    question can be embedded; where it is not, the search begins again, at most once for each model that is live meanwhile.
 
     Raises:
         RagAssetsError: nothing is live, or its model or lexical index can't be had.
     """
     expected = expected_live(runtime, collection)
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
     for _ in range(_ATTEMPTS):
         try:
-            passages = _searched(runtime, expected, query, follow=True)
+            passages = _searched(runtime, expected, query, vectors)
         except _Replaced as replaced:
             expected = replaced.live
         except (psycopg.Error, RagAssetsError):
@@ -119,24 +120,35 @@ def _that_is_live(live: Generation | None, collection: str) -> Generation:
     return live
 
 
-def _searched(runtime: Runtime, generation: Generation, query: Query, *, follow: bool) -> Passages:
-    """Search a generation, or with ``follow`` the live one, if the question's vector is one of its model, too."""
+def _searched(
+    runtime: Runtime, generation: Generation, query: Query, followed: dict[str, npt.NDArray[np.float32]] | None = None
+) -> Passages:
+    """Search a generation, or with ``followed`` the live one, if the question's vector by its model is known.
+
+    ``followed``: the question's vectors so far, by the fingerprint of the model; this one's is added.
+    """
     began = time.perf_counter()
     vector, settings = None, query.settings
     if settings.mode != "lexical":
-        vector = _embedded(runtime, generation, query.question, cached=follow)
+        vector = _embedded(runtime, generation, query.question, cached=followed is not None)
         settings = as_read(settings, runtime.embedder_of(generation), query.question)
+        if followed is not None:
+            followed[generation.key.embedder_fp] = vector
     embedding = time.perf_counter() - began
     asked = Asked(query.question, vector, query.filters, query.exact)
     # An exact search, by which recall is measured, takes the time it takes.
     with runtime.database.transaction(snapshot=True, pipelined=not query.exact) as connection:
         # Not waited for: what is expected to be live is searched meanwhile.
-        lookup = generations.look_up_live(connection, generation.collection) if follow else None
+        lookup = generations.look_up_live(connection, generation.collection) if followed is not None else None
         passages = _found(runtime, connection, generation, asked, query.k, settings)
-        if lookup is not None:
+        if lookup is not None and followed is not None:
             live = _that_is_live(generations.looked_up(lookup), generation.collection)
             if vector is not None and live.key.embedder_fp != generation.key.embedder_fp:
-                raise _Replaced(live)
+                if live.key.embedder_fp not in followed:
+                    raise _Replaced(live)
+                # Two that take turns faster than a question is embedded must not keep it from being answered.
+                asked = replace(asked, vector=followed[live.key.embedder_fp])
+                settings = as_read(query.settings, runtime.embedder_of(live), query.question)
             if live.id != generation.id:
                 passages = _found(runtime, connection, live, asked, query.k, settings)
             passages = replace(passages, generation=live)

@@ -1,10 +1,12 @@
 """A process that searches again and again answers from what is live now, whatever was live at its last search."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rag_assets.embedding.query_cache import QueryCache
 from rag_assets.errors import RagAssetsError
 from rag_assets.models import Vectors
 from rag_assets.retrieval.passages import expected_live
@@ -69,6 +71,36 @@ def test_a_model_that_is_gone_with_its_generation_is_not_asked_for(
         ask(asking, question="topic 12")
     run(open_index(embedder={"model": "new"}))
     assert same_as_exact(asking, ask(asking, question="topic 12"), "hybrid", "topic 12")
+
+
+def test_two_that_take_turns_faster_than_a_question_is_embedded_do_not_keep_it_from_being_answered(
+    asking: WarmRuntime, open_index: OpenIndex
+) -> None:
+    """Whenever a model has embedded the question, the other's index is live."""
+    old = live(asking)
+    run(open_index(embedder={"model": "new"}))
+    new = live(asking)
+    ask(asking)
+    embedded = []
+
+    def overtaken(by: int, embed: Callable[[Any], Vectors]) -> Callable[[Any], Vectors]:
+        def embed_queries(texts: Any) -> Vectors:
+            vectors = embed(texts)
+            embedded.append(by)
+            query(asking, f"UPDATE collection SET live_generation = {by} WHERE name = 'default'")
+            return vectors
+
+        return embed_queries
+
+    for fake, other in ((asking.fakes["old"], new), (asking.fakes["new"], old)):
+        fake.embed_queries = overtaken(other.id, fake.embed_queries)  # type: ignore[method-assign]
+    asking.query_cache = QueryCache(0)  # type: ignore[misc]
+
+    found = ask(asking, question="topic 12")
+
+    assert embedded == [old.id, new.id]
+    assert found.generation.id == live(asking).id == new.id
+    assert found.hits
 
 
 def test_documents_that_were_written_since_are_found(asking: WarmRuntime, open_index: OpenIndex, source: Path) -> None:
