@@ -1,11 +1,11 @@
-"""Peak memory of a first sync with the default model, as the collection grows: the README's limit is for 100,000 chunks.
+"""Peak memory of a first sync with the default model, as the collection grows.
 
     python evals/benchmarks/memory.py --chunks 10002 100800
 
 ``scale.py`` measures the product with an embedder that hashes; here the model itself is in the process. Texts are short (32 tokens a
 chunk), so that a machine without a GPU has embedded 100,000 of them within the hour; what a longer text costs is the model's alone,
 and does not grow with their number. A second collection has chunks as long as they get by default, so that the largest batch is seen.
-Every sync is a process of its own with an empty home; its memory is the resident memory of all its processes together, looked at ten
+Every sync is a process of its own; its memory is the resident memory of all its processes together, looked at ten
 times a second; PostgreSQL's is beside it.
 """
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def file_hash(path: Path) -> str:
         return digest
 
 
-def _digest(file: "hashlib._BytesIOLike | hashlib._FileDigestFileObj") -> str:
+def _digest(file: BufferedReader) -> str:
     return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

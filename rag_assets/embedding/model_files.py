@@ -3,10 +3,10 @@
 import hashlib
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from rag_assets.embedding.hardware import instruction_sets
 from rag_assets.embedding.model_cache import file_hash
 from rag_assets.errors import ConfigurationError
 
@@ -110,8 +110,4 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
 
 def computes_bfloat16() -> bool:
     """True when this processor multiplies bfloat16 natively (AVX-512 BF16 or AMX); elsewhere it is slower than float32."""
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            flags = file.read()
-        return "avx512_bf16" in flags or "amx_bf16" in flags
-    return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(instruction_sets().split())

@@ -70,7 +70,7 @@ def live_passages(runtime: Runtime, collection: str, query: Query) -> Passages:
     """Search the generation that is live in the very snapshot that is searched.
 
     What the last search of this process saw live is expected to be live still, so that nothing has to be asked before the
-    question can be embedded; where it is not, the search begins again, at most once for each model that is live meanwhile.
+    question can be embedded; where it is not, the search begins again, for another model at most once each.
 
     Raises:
         RagAssetsError: nothing is live, or its model or lexical index can't be had.

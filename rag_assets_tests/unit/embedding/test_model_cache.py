@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a large file that was written long enough ago."""
     folder = tmp_path_factory.mktemp("settled")
     (folder / "weights").write_bytes(LARGE)
