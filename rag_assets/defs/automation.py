@@ -92,7 +92,8 @@ def document_changes(settings: Settings, job: UnresolvedAssetJobDefinition) -> d
     @dg.sensor(
         name="document_changes",
         job=job,
-        minimum_interval_seconds=settings.sync.sensor_seconds,
+        # The daemon comes by every 5 s, and turns back if it is a moment too early.
+        minimum_interval_seconds=settings.sync.sensor_seconds - 1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Lists the sources; asks for one run per shard whose documents changed.",
     )

@@ -130,6 +130,7 @@ def _plan(context: dg.AssetExecutionContext, runtime: Runtime, collection: str, 
     )
     refuse_other_folder(runtime, planned)
     note_listing(runtime, planned)
+    raw_documents.prepare(runtime, planned.plan.of_shard(shard))
     if planned.plan.withheld:
         context.log.warning(
             "%d documents vanished at once; nothing is deleted until a run with allow_mass_delete confirms it.",

@@ -1,7 +1,7 @@
 """``raw_documents``: the bytes of a shard's files become parsed text and elements; what can't be parsed is quarantined."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,14 @@ BATCH = 32
 """Documents parsed between two commits: what a killed run has to do again."""
 READS = (Kind.ADDED, Kind.CHANGED, Kind.RENAMED)
 """Changes whose file is read and parsed."""
+
+
+def prepare(runtime: Runtime, changes: Iterable[Change]) -> None:
+    """Start a parsing process and load the model, in the background, if files will be read: both take a good part of a second."""
+    read = [change.uri for change in changes if change.kind in READS]
+    if read:
+        runtime.parsers.warm(read)
+        runtime.prepare(runtime.embedder.warm)
 
 
 def materialize(runtime: Runtime, plan: Plan, shard: int) -> StageResult:

@@ -9,10 +9,10 @@ from typing import Protocol, TypeVar
 from rag_assets.database import ledger
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError, DatabaseLost, GateRefused, Superseded
+from rag_assets.indexing import raw_documents
 from rag_assets.indexing.ahead import Ahead
 from rag_assets.indexing.mirroring import catch_up
 from rag_assets.indexing.planning import Planned, make_plan, note_listing, refuse_other_folder
-from rag_assets.indexing.raw_documents import READS
 from rag_assets.indexing.rebuilding import begin_if_cheaper
 from rag_assets.indexing.sync_report import SyncReport, made_report
 from rag_assets.runtime import Runtime
@@ -181,11 +181,7 @@ def _run_shards(
 ) -> None:
     if not shards:
         return
-    # Parsing processes and the model start while files are read: they take seconds.
-    read = [change.uri for change in planned.plan.changes if change.kind in READS]
-    runtime.parsers.warm(read)
-    if read:
-        runtime.prepare(runtime.embedder.warm)
+    raw_documents.prepare(runtime, planned.plan.changes)
     collection = planned.plan.collection
     runtime.plans[collection] = planned.plan
     try:
