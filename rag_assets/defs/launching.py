@@ -28,6 +28,8 @@ from rag_assets.defs.dead_runs import OWNER_TAG, is_gone, owner_of, pid_of
 
 _MODULE = "rag_assets.definitions"
 _WARM = "rag_assets.defs.warm_imports"
+_BEGIN_SECONDS = 60
+"""How long a run's process may take to open the instance. Dagster's daemon launches nothing else meanwhile."""
 
 
 class WarmLauncher(DefaultRunLauncher):
@@ -110,10 +112,11 @@ def _forked(instance: InstanceRef, run: DagsterRun) -> int | None:
             except (OSError, EOFError):
                 return None
         try:
-            problem = begun.recv()
+            problem = begun.recv() if begun.poll(_BEGIN_SECONDS) else f"it was not ready within {_BEGIN_SECONDS} s."
         except EOFError:
             problem = "it ended before."
     if problem is not None:
+        process.kill()
         raise DagsterLaunchFailedError(f"The process of the run could not begin: {problem}")  # type: ignore[no-untyped-call]
     return process.pid
 
