@@ -6,6 +6,7 @@ its own, and whatever one does to itself ends with it.
 """
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,10 +22,11 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.errors import DagsterLaunchFailedError
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData
 
-from rag_assets.defs.dead_runs import OWNER_TAG, is_gone, owner_of, pid_of
+from rag_assets.defs.dead_runs import executed_by, is_gone, launched_as, launched_tags, pid_of
 
 _MODULE = "rag_assets.definitions"
 _WARM = "rag_assets.defs.warm_imports"
@@ -48,22 +50,28 @@ class WarmLauncher(DefaultRunLauncher):
         """
         run = context.dagster_run
         pid = _forked(self._instance.get_ref(), run) if _is_ours(run) else None
-        # A run that is executed again has the tags of the first.
-        self._instance.add_run_tags(run.run_id, {OWNER_TAG: owner_of(pid) if pid else ""})
         if pid is None:
             super().launch_run(context)
+        else:
+            self._instance.add_run_tags(run.run_id, launched_tags(run.run_id, pid))
 
     def terminate(self, run_id: str) -> bool:
-        """Interrupt the run's process, which then says itself that it was canceled; False: there is none."""
+        """Interrupt the run's process, which then says itself that it was canceled; False: there is none.
+
+        A run within a ``sync`` has no process to itself, and is not terminated.
+        """
         run = self._instance.get_run_by_id(run_id)
-        owner = run.tags.get(OWNER_TAG) if run else None
-        if run is None or run.is_finished or not owner:
+        owner = launched_as(run) if run else None
+        if run is None or run.is_finished or owner is None:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
         pid = pid_of(owner)
         if pid is None:
             return False
-        os.kill(pid, signal.SIGINT)
+        try:
+            os.kill(pid, signal.SIGINT)
+        except ProcessLookupError:
+            return False
         return True
 
     @property
@@ -73,21 +81,23 @@ class WarmLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Whether the process lives; of runs that were launched in another way nothing is known, and nothing is said."""
-        owner = run.tags.get(OWNER_TAG)
-        if owner and is_gone(owner):
+        owner = executed_by(run)
+        if owner is not None and is_gone(owner):
             return CheckRunHealthResult(WorkerStatus.FAILED, "The process that executed this run is gone.")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
 def _is_ours(run: DagsterRun) -> bool:
-    """Whether the run is of this package, in this environment."""
+    """Whether the run is of this package, in this environment, on this machine."""
     # macOS' own libraries may not be used after a fork.
-    if sys.platform == "darwin" or run.job_code_origin is None:
+    if sys.platform == "darwin" or run.job_code_origin is None or run.remote_job_origin is None:
         return False
-    origin = run.job_code_origin.repository_origin
-    pointer = origin.code_pointer
+    origin, pointer = run.job_code_origin.repository_origin, run.job_code_origin.repository_origin.code_pointer
     here = Path(origin.executable_path).parent == Path(sys.executable).parent and origin.container_image is None
-    return here and isinstance(pointer, ModuleCodePointer) and pointer.module == _MODULE
+    server = run.remote_job_origin.repository_origin.code_location_origin
+    # A code server that answers at a port may be another machine's.
+    near = not isinstance(server, GrpcServerCodeLocationOrigin) or server.socket is not None
+    return here and near and isinstance(pointer, ModuleCodePointer) and pointer.module == _MODULE
 
 
 def _forked(instance: InstanceRef, run: DagsterRun) -> int | None:
@@ -109,7 +119,8 @@ def _forked(instance: InstanceRef, run: DagsterRun) -> int | None:
         with begins:
             try:
                 process.start()
-            except (OSError, EOFError):
+            except (OSError, EOFError) as error:
+                logging.getLogger(__name__).warning("No process could be forked for run %s: %r", run.run_id, error)
                 return None
         try:
             problem = begun.recv() if begun.poll(_BEGIN_SECONDS) else f"it was not ready within {_BEGIN_SECONDS} s."
@@ -133,6 +144,7 @@ def execute(
         afresh: the command that does the same in a new interpreter: for code that has been edited since.
         begins: is sent None when the run can begin, else why it can't.
     """
+    from dagster._cli.api import _execute_run_command_body
     from dagster._utils.interrupts import capture_interrupts
 
     from rag_assets.defs import warm_imports
@@ -144,7 +156,7 @@ def execute(
         os.execv(afresh[0], afresh)
     try:
         with capture_interrupts(), _opened(instance_ref, begins) as instance:
-            _execute(instance, run_id)
+            _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=False)
     finally:
         # A forked process ends without: it would leave its lease of the embedded server and its parsers' folders to others.
         atexit._run_exitfuncs()
@@ -158,19 +170,4 @@ def _opened(instance_ref: InstanceRef, begins: Connection) -> DagsterInstance:
             begins.send(f"{error}")
             raise
         begins.send(None)
-    # Else it connects anew for every event.
-    instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=10)
     return instance
-
-
-def _execute(instance: DagsterInstance, run_id: str) -> None:
-    """Whatever prevents it is told to whoever looks at the run."""
-    from dagster._cli.api import _execute_run_command_body
-
-    try:
-        _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=False)
-    except BaseException as error:
-        run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished:
-            instance.report_run_failed(run, f"The run could not be executed: {error}")
-        raise

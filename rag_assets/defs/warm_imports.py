@@ -2,6 +2,7 @@
 forked is as if it had just started.
 """
 
+import os
 import sys
 import time
 from contextlib import suppress
@@ -9,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 _BEGAN = time.time()
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _MODULES = (
     "rag_assets.definitions", "dagster._cli.api", "dagster._core.definitions.external_asset",
     "dagster._core.definitions.repository_definition.repository_data_builder", "dagster._core.execution.plan.active",
@@ -30,9 +31,9 @@ def load() -> None:
 
 def edited() -> bool:
     """Whether a module of this package has been written since it was imported here."""
-    files = [Path(getattr(module, "__file__", None) or "/") for module in list(sys.modules.values())]
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
     try:
-        return any(file.stat().st_ctime > _BEGAN for file in files if _PACKAGE in file.parents)
+        return any(os.stat(file).st_ctime > _BEGAN for file in files if file.startswith(_PACKAGE))
     except OSError:
         return True
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -15,9 +17,23 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.errors import DagsterInvariantViolationError, DagsterLaunchFailedError
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
+from rag_assets.database.embedded import embedded
 from rag_assets.definitions import build_definitions
-from rag_assets.defs.dead_runs import OWNER_TAG, end_dead_runs, is_gone, owner_of, pid_of
+from rag_assets.defs.dead_runs import (
+    LAUNCHED_TAG,
+    OWNER_TAG,
+    end_dead_runs,
+    end_own_runs,
+    executed_by,
+    is_gone,
+    launched_as,
+    launched_tags,
+    owner_of,
+    owner_tags,
+    pid_of,
+)
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.launching import WarmLauncher
 from rag_assets.settings import Settings, load_settings
@@ -25,6 +41,8 @@ from rag_assets_tests.e2e.commands import SETTINGS
 
 STATUS = dg.DagsterRunStatus
 PATIENCE = 90.0
+NEAR = GrpcServerCodeLocationOrigin(host="localhost", socket="/nowhere.sock", location_name="rag_assets")
+FAR = GrpcServerCodeLocationOrigin(host="elsewhere", port=4000, location_name="rag_assets")
 
 
 @pytest.fixture
@@ -49,25 +67,38 @@ Launch = Callable[..., dg.DagsterRun]
 
 
 @pytest.fixture
-def launch(instance: dg.DagsterInstance, settings: Settings) -> Launch:
+def launch(instance: dg.DagsterInstance, job: dg.JobDefinition) -> Launch:
     """Creates a run of the shard of the one document and launches it."""
+    return partial(_launched, instance, job)
 
-    def launched(*, tags: dict[str, str] | None = None, module: str = "rag_assets.definitions") -> dg.DagsterRun:
-        job = build_definitions(settings).resolve_job_def("update_shard")
-        pointer = ModuleCodePointer(module, "defs", working_directory=str(Path.cwd()))
-        origin = JobPythonOrigin("update_shard", RepositoryPythonOrigin(sys.executable, pointer))
-        partition = {
-            "dagster/partition": "default|00",
-            "dagster/partition/collection": "default",
-            "dagster/partition/shard": "00",
-        }
-        run = instance.create_run_for_job(
-            job, tags={**partition, **(tags or {})}, status=STATUS.STARTING, job_code_origin=origin
-        )
-        instance.run_launcher.launch_run(LaunchRunContext(run, None))
-        return run
 
-    return launched
+@pytest.fixture
+def job(settings: Settings) -> dg.JobDefinition:
+    return build_definitions(settings).resolve_job_def("update_shard")
+
+
+def _launched(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    tags: dict[str, str] | None = None,
+    module: str = "rag_assets.definitions",
+    name: str = "update_shard",
+    server: GrpcServerCodeLocationOrigin = NEAR,
+    **again: Any,
+) -> dg.DagsterRun:
+    pointer = ModuleCodePointer(module, "defs", working_directory=str(Path.cwd()))
+    partition = {"": "default|00", "/collection": "default", "/shard": "00"}
+    run = instance.create_run_for_job(
+        job,
+        tags={**{f"dagster/partition{part}": value for part, value in partition.items()}, **(tags or {})},
+        status=STATUS.STARTING,
+        job_code_origin=JobPythonOrigin(name, RepositoryPythonOrigin(sys.executable, pointer)),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), name),
+        **again,
+    )
+    instance.run_launcher.launch_run(LaunchRunContext(run, None))
+    return run
 
 
 def _after(instance: dg.DagsterInstance, run: dg.DagsterRun, *wanted: dg.DagsterRunStatus) -> dg.DagsterRun:
@@ -78,7 +109,18 @@ def _after(instance: dg.DagsterInstance, run: dg.DagsterRun, *wanted: dg.Dagster
         if found.status in wanted:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"still {found.status}: {_messages(instance, run)}")
+    raise AssertionError(f"not yet {wanted}: {_messages(instance, run)}")
+
+
+def _pid(run: dg.DagsterRun) -> int:
+    return int((launched_as(run) or "").partition(":")[0])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _messages(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
@@ -90,7 +132,7 @@ def _frozen(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = instance.get_run_by_id(run.run_id)
-        pid = pid_of(found.tags.get(OWNER_TAG, "")) if found else None
+        pid = pid_of(launched_as(found) or "") if found else None
         if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
             return pid
         time.sleep(0.05)
@@ -108,7 +150,7 @@ def test_a_run_is_executed_by_a_process_of_its_own_that_imported_nothing_itself(
     first = _after(instance, launch(), STATUS.SUCCESS, STATUS.FAILURE)
     second = _after(instance, launch(), STATUS.SUCCESS, STATUS.FAILURE)
     assert [first.status, second.status] == [STATUS.SUCCESS] * 2, _messages(instance, first)
-    processes = {int(run.tags[OWNER_TAG].split(":")[0]) for run in (first, second)}
+    processes = {_pid(run) for run in (first, second)}
     assert len(processes) == 2
     assert os.getpid() not in processes
     warm = [
@@ -153,9 +195,7 @@ def test_a_killed_run_is_seen_to_be_gone(
     assert launcher.check_run_worker_health(found).status is WorkerStatus.RUNNING
     process = psutil.Process(pid)
     process.kill()
-    deadline = time.monotonic() + PATIENCE
-    while not is_gone(found.tags[OWNER_TAG]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _until(lambda: is_gone(launched_as(found) or ""))
     assert launcher.check_run_worker_health(found).status is WorkerStatus.FAILED
     assert end_dead_runs(instance) == 1
     assert not launcher.terminate(run.run_id)
@@ -172,28 +212,79 @@ def test_what_keeps_a_run_from_beginning_is_told_to_who_launches_it(
         launch()
 
 
-def test_a_run_that_is_executed_again_is_not_taken_for_the_first_one_s(
-    instance: dg.DagsterInstance, launch: Launch
+def test_what_keeps_a_run_from_going_on_is_told_on_it(instance: dg.DagsterInstance, launch: Launch) -> None:
+    unknown = _after(instance, launch(name="a_job_of_yesterday"), STATUS.FAILURE, STATUS.SUCCESS)
+    assert unknown.status is STATUS.FAILURE
+    assert "Could not load job definition." in _messages(instance, unknown)
+
+
+def test_a_run_gives_up_its_lease_of_the_embedded_server(
+    settings: Settings, job: dg.JobDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = launch(tags={OWNER_TAG: "999999:1:elsewhere"})
-    assert _after(instance, again, STATUS.SUCCESS, STATUS.FAILURE).status is STATUS.SUCCESS
-    # Of another code location, by Dagster's own way, which needs a workspace.
-    with pytest.raises(DagsterInvariantViolationError, match="workspace"):
-        launch(tags={OWNER_TAG: "999999:1"}, module="of_another_team.definitions")
-    other = instance.get_runs(limit=1)[0]
-    assert other.tags[OWNER_TAG] == ""
-    assert instance.run_launcher.check_run_worker_health(other).status is WorkerStatus.RUNNING
+    monkeypatch.delenv("RAG_POSTGRES_URL")
+    server = embedded(settings.home)
+    server.acquire()
+    try:
+        with open_instance(load_settings()) as instance:
+            run = _after(instance, _launched(instance, job), STATUS.SUCCESS, STATUS.FAILURE)
+            _until(lambda: is_gone(launched_as(run) or ""))
+            leases = {path.name for path in settings.home.rglob("leases/*")}
+        # One that is left behind is removed by the next process that looks.
+        assert {name.partition("-")[0] for name in leases} == {str(os.getpid())}
+    finally:
+        server.destroy()
+
+
+def test_a_run_that_is_executed_again_is_not_taken_for_the_first_one(
+    instance: dg.DagsterInstance, job: dg.JobDefinition, launch: Launch
+) -> None:
+    first = _after(instance, launch(), STATUS.SUCCESS)
+    _until(lambda: is_gone(launched_as(first) or ""))
+    relation = {"parent_run_id": first.run_id, "root_run_id": first.run_id}
+    for tags in (first.tags, {OWNER_TAG: "999999:1"}):
+        again = instance.create_run_for_job(job, tags=dict(tags), status=STATUS.STARTING, **relation)
+        assert executed_by(again) is None
+        assert instance.run_launcher.check_run_worker_health(again).status is WorkerStatus.RUNNING
     assert end_dead_runs(instance) == 0
+    assert end_dead_runs(instance, alone=True) == 2
+    third = _after(instance, launch(tags=dict(first.tags), **relation), STATUS.SUCCESS, STATUS.FAILURE)
+    assert third.status is STATUS.SUCCESS
+    assert third.tags[LAUNCHED_TAG] != first.tags[LAUNCHED_TAG]
 
 
-def test_what_another_machine_executes_is_not_judged_here() -> None:
+@pytest.mark.parametrize("other", [{"module": "of_another_team.definitions"}, {"server": FAR}])
+def test_other_code_locations_are_left_to_dagsters_own_way(
+    instance: dg.DagsterInstance, launch: Launch, other: dict[str, Any]
+) -> None:
+    with pytest.raises(DagsterInvariantViolationError, match="workspace"):
+        launch(**other)
+    assert executed_by(instance.get_runs(limit=1)[0]) is None
+
+
+def test_a_run_within_another_ones_process_is_not_that_one(instance: dg.DagsterInstance, job: dg.JobDefinition) -> None:
+    """A nightly run is launched, and executes the runs of its shards itself."""
+    outer = instance.create_run_for_job(job, status=STATUS.STARTED)
+    instance.add_run_tags(outer.run_id, launched_tags(outer.run_id, os.getpid()))
+    inner = instance.create_run_for_job(job, status=STATUS.STARTED, tags=owner_tags())
+    # It would interrupt this very process.
+    assert not instance.run_launcher.terminate(inner.run_id)
+    assert end_own_runs(instance) == 1
+    statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses == {outer.run_id: STATUS.STARTED, inner.run_id: STATUS.FAILURE}
+
+
+def test_what_another_machine_executes_is_not_judged_here(instance: dg.DagsterInstance, job: dg.JobDefinition) -> None:
     mine = owner_of(os.getpid())
     assert pid_of(mine) == os.getpid()
     assert not is_gone(mine)
     assert is_gone("999999:1")
-    theirs = f"{mine.rsplit(':', 1)[0]}:another-machine"
+    theirs = "999999:1:another-machine"
     assert pid_of(theirs) is None
     assert not is_gone(theirs)
+    instance.create_run_for_job(job, status=STATUS.STARTED, tags={OWNER_TAG: theirs})
+    assert end_dead_runs(instance) == 0
+    # Nobody else lives: the machine had that name before it was made anew.
+    assert end_dead_runs(instance, alone=True) == 1
 
 
 _EDITED = """
