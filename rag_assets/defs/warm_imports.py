@@ -2,6 +2,7 @@
 forked is as if it had just started.
 """
 
+import gc
 import os
 import sys
 import time
@@ -27,6 +28,9 @@ def load() -> None:
     for name in _MODULES:
         with suppress(Exception):
             import_openvino() if name == "openvino" else import_module(name)
+    # What is forked must not copy memory only because its garbage collector looked at it.
+    gc.collect()
+    gc.freeze()
 
 
 def edited() -> bool:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ STATUS = dg.DagsterRunStatus
 PATIENCE = 90.0
 NEAR = GrpcServerCodeLocationOrigin(host="localhost", socket="/nowhere.sock", location_name="rag_assets")
 FAR = GrpcServerCodeLocationOrigin(host="elsewhere", port=4000, location_name="rag_assets")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_fork_server() -> Iterator[None]:
+    """A process has one, and other tests have theirs, with other modules."""
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    modules = server._preload_modules
+    server._stop()  # "Method used by unit tests to stop the server"
+    yield
+    server._stop()
+    server.set_forkserver_preload(modules)
 
 
 @pytest.fixture
