@@ -17,11 +17,16 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rag_assets.database.embedded import embedded
 
 HERE = Path(__file__).resolve().parents[2]
+SETTINGS = "[benchmark]\nenabled = false\n[sync]\nsensor_seconds = 5\n"
+Times = dict[tuple[Any, Path], list[Any]]
+"""(what was done, checkout) -> what was measured, by round."""
 SEARCH = ("search", "who was the first to do it", "--json")
 STEPS = {
     "--help": (0, ("--help",)), "nothing changed": (0, ("sync", "--json")), "search": (0, SEARCH),
@@ -31,32 +36,41 @@ STEPS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    compare(__doc__, 5, measure, report)
+
+
+def compare(
+    text: str | None,
+    rounds: int,
+    measure: Callable[[Path, list[Path], list[Path], int], Times],
+    report: Callable[[Times, list[Path]], None],
+) -> None:
+    """Index a copy of the documents in a home of its own, measure this checkout, and the other if one is named, and report."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=Path, required=True, help="a folder of text or Markdown files")
     parser.add_argument("--other", type=Path, help="another checkout of this project")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=rounds)
     options = parser.parse_args()
     trees = [HERE, *([options.other.resolve()] if options.other else [])]
-    root = Path(tempfile.mkdtemp(prefix="rag-commands-"))
+    root = Path(tempfile.mkdtemp(prefix="rag-benchmark-"))
     root.chmod(0o711)
     server = embedded(root / "home")
     try:
         server.acquire()
-        report(measure(root, options.documents, trees, options.rounds), trees)
+        shutil.copytree(options.documents, root / "documents")
+        (root / "rag_assets.toml").write_text(SETTINGS, encoding="utf-8")
+        run(HERE, root, ("sync", "--source", str(root / "documents"), "--json"))
+        files = sorted(path for path in (root / "documents").rglob("*") if path.suffix in (".txt", ".md"))
+        report(measure(root, files, trees, options.rounds), trees)
     finally:
         server.destroy()
         shutil.rmtree(root, ignore_errors=True)
 
 
-def measure(
-    root: Path, documents: Path, trees: list[Path], rounds: int
-) -> dict[tuple[str, Path], list[tuple[float, float]]]:
+def measure(root: Path, files: list[Path], trees: list[Path], rounds: int) -> Times:
     """(step, checkout) -> (wall time, processor time) of each round; the first, in which files are compiled, does not count."""
-    shutil.copytree(documents, root / "documents")
-    (root / "rag_assets.toml").write_text("[benchmark]\nenabled = false\n", encoding="utf-8")
-    run(HERE, root, ("sync", "--source", str(root / "documents"), "--json"))
-    files = sorted(path for path in (root / "documents").rglob("*") if path.suffix in (".txt", ".md"))
-    chance, times = random.Random(1), defaultdict(list)
+    times: Times = defaultdict(list)
+    chance = random.Random(1)
     for number in range(rounds + 1):
         for tree in trees if number % 2 else trees[::-1]:
             for step, (edits, arguments) in STEPS.items():
@@ -71,19 +85,23 @@ def measure(
 
 def run(tree: Path, root: Path, arguments: tuple[str, ...]) -> tuple[float, float]:
     """(wall time, processor time) of one command of a checkout."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
-    # As users have it: what Python compiled is kept.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    environment |= {"RAG_HOME": str(root / "home"), "PYTHONPATH": str(tree)}
     before, began = processor_time(), time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "rag_assets", *arguments],
         cwd=root,
-        env=environment,
+        env=environment(root, tree),
         check=True,
         stdout=subprocess.DEVNULL,
     )
     return time.perf_counter() - began, processor_time() - before
+
+
+def environment(root: Path, tree: Path) -> dict[str, str]:
+    """Of a process of a checkout: nothing of this shell's project leaks in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
+    # As users have it: what Python compiled is kept.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"RAG_HOME": str(root / "home"), "PYTHONPATH": str(tree)}
 
 
 def processor_time() -> float:
@@ -91,7 +109,7 @@ def processor_time() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def report(times: dict[tuple[str, Path], list[tuple[float, float]]], trees: list[Path]) -> None:
+def report(times: Times, trees: list[Path]) -> None:
     names = " | ".join(f"{tree.name}: wall, s | processor time, s" for tree in trees)
     print(f"| command | {names} |\n|---|{'---|---|' * len(trees)}")
     for step in STEPS:

@@ -8,16 +8,12 @@ step, to its end, and the processor time of everything but PostgreSQL that was s
 follows the same folder in turns with this one.
 """
 
-import argparse
-import os
 import random
-import shutil
 import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,11 +23,10 @@ from typing import Any
 
 import psutil
 import psycopg
+from commands import Times, compare, environment
 
 from rag_assets.database.embedded import embedded
 
-HERE = Path(__file__).resolve().parents[2]
-SETTINGS = "[benchmark]\nenabled = false\n[sync]\nsensor_seconds = 5\n"
 EDITED = (1, 10)
 """Files edited at once."""
 PATIENCE = 300.0
@@ -44,33 +39,14 @@ _RUNS = """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=Path, required=True, help="a folder of text or Markdown files")
-    parser.add_argument("--other", type=Path, help="another checkout of this project")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    trees = [HERE, *([options.other.resolve()] if options.other else [])]
-    root = Path(tempfile.mkdtemp(prefix="rag-following-"))
-    root.chmod(0o711)
-    server = embedded(root / "home")
-    try:
-        url = server.acquire()
-        report(measure(root, options.documents, trees, options.rounds, url), trees)
-    finally:
-        server.destroy()
-        shutil.rmtree(root, ignore_errors=True)
+    compare(__doc__, 3, measure, report)
 
 
-def measure(
-    root: Path, documents: Path, trees: list[Path], rounds: int, url: str
-) -> dict[tuple[int, Path], list[dict[str, float]]]:
+def measure(root: Path, files: list[Path], trees: list[Path], rounds: int) -> Times:
     """(files edited, checkout) -> what was measured, by round; the first of each start of ``up`` does not count."""
-    shutil.copytree(documents, root / "documents")
-    (root / "rag_assets.toml").write_text(SETTINGS, encoding="utf-8")
-    command = [sys.executable, "-m", "rag_assets", "sync", "--source", str(root / "documents"), "--json"]
-    subprocess.run(command, cwd=root, env=environment(root, HERE), check=True, stdout=subprocess.DEVNULL)
-    files = sorted(path for path in (root / "documents").rglob("*") if path.suffix in (".txt", ".md"))
-    chance, found = random.Random(1), defaultdict(list)
+    chance = random.Random(1)
+    found: Times = defaultdict(list)
+    url = embedded(root / "home").acquire()
     for tree in trees:
         with running(root, tree) as process, psycopg.connect(url, autocommit=True) as connection:
             follow(connection, process, chance.sample(files, 1), chance)
@@ -95,13 +71,6 @@ def running(root: Path, tree: Path) -> Iterator[psutil.Process]:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
         log.close()
-
-
-def environment(root: Path, tree: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
-    # As users have it: what Python compiled is kept.
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"RAG_HOME": str(root / "home"), "PYTHONPATH": str(tree)}
 
 
 def follow(
@@ -154,7 +123,7 @@ def processor_time(process: psutil.Process) -> float:
     return total
 
 
-def report(found: dict[tuple[int, Path], list[dict[str, float]]], trees: list[Path]) -> None:
+def report(found: Times, trees: list[Path]) -> None:
     columns = {
         "found": "found after, s", "begun": "a run's first step after, s", "ended": "a run's end after, s",
         "processor": "processor time, s", "runs": "runs",

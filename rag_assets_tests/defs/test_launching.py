@@ -139,16 +139,13 @@ def _messages(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     return [entry.user_message or entry.message for entry in instance.all_logs(run.run_id)]
 
 
-def _frozen(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
-    """The run's process, when it has stopped itself at the failpoint."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        found = instance.get_run_by_id(run.run_id)
-        pid = pid_of(launched_as(found) or "") if found else None
-        if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-            return pid
-        time.sleep(0.05)
-    raise AssertionError(f"never reached it: {_messages(instance, run)}")
+@pytest.fixture
+def frozen(instance: dg.DagsterInstance, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterRun:
+    """A run whose process has stopped itself at a failpoint."""
+    monkeypatch.setenv("RAG_FAILPOINT", "raw_documents.parsed=stop@1")
+    run = _after(instance, launch(), STATUS.STARTED)
+    _until(lambda: psutil.Process(_pid(run)).status() == psutil.STATUS_STOPPED)
+    return run
 
 
 def test_the_launcher_of_the_instance_is_the_warm_one(instance: dg.DagsterInstance) -> None:
@@ -169,9 +166,8 @@ def test_a_run_is_executed_by_a_process_of_its_own_that_imported_nothing_itself(
         child for child in psutil.Process().children() if "rag_assets.defs.warm_imports" in " ".join(child.cmdline())
     ]
     assert len(warm) == 1
-    assert f"Started process for run (pid: {max(processes)})." in _messages(instance, second) + _messages(
-        instance, first
-    )
+    for run in (first, second):
+        assert f"Started process for run (pid: {_pid(run)})." in _messages(instance, run)
 
 
 def test_a_run_has_the_environment_of_now_not_of_when_everything_was_imported(
@@ -184,33 +180,21 @@ def test_a_run_has_the_environment_of_now_not_of_when_everything_was_imported(
     assert _after(instance, launch(), STATUS.SUCCESS, STATUS.FAILURE).status is STATUS.SUCCESS
 
 
-def test_an_interrupted_run_is_canceled(
-    instance: dg.DagsterInstance, launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAG_FAILPOINT", "raw_documents.parsed=stop@1")
-    run = launch()
-    pid = _frozen(instance, run)
-    assert instance.run_launcher.terminate(run.run_id)
-    os.kill(pid, signal.SIGCONT)
-    assert _after(instance, run, STATUS.CANCELED, STATUS.FAILURE, STATUS.SUCCESS).status is STATUS.CANCELED
-    assert not instance.run_launcher.terminate(run.run_id)
+def test_an_interrupted_run_is_canceled(instance: dg.DagsterInstance, frozen: dg.DagsterRun) -> None:
+    assert instance.run_launcher.terminate(frozen.run_id)
+    os.kill(_pid(frozen), signal.SIGCONT)
+    assert _after(instance, frozen, STATUS.CANCELED, STATUS.FAILURE, STATUS.SUCCESS).status is STATUS.CANCELED
+    assert not instance.run_launcher.terminate(frozen.run_id)
 
 
-def test_a_killed_run_is_seen_to_be_gone(
-    instance: dg.DagsterInstance, launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAG_FAILPOINT", "raw_documents.parsed=stop@1")
-    run = launch()
-    pid = _frozen(instance, run)
-    found = _after(instance, run, STATUS.STARTED)
+def test_a_killed_run_is_seen_to_be_gone(instance: dg.DagsterInstance, frozen: dg.DagsterRun) -> None:
     launcher = instance.run_launcher
-    assert launcher.check_run_worker_health(found).status is WorkerStatus.RUNNING
-    process = psutil.Process(pid)
-    process.kill()
-    _until(lambda: is_gone(launched_as(found) or ""))
-    assert launcher.check_run_worker_health(found).status is WorkerStatus.FAILED
+    assert launcher.check_run_worker_health(frozen).status is WorkerStatus.RUNNING
+    psutil.Process(_pid(frozen)).kill()
+    _until(lambda: is_gone(launched_as(frozen) or ""))
+    assert launcher.check_run_worker_health(frozen).status is WorkerStatus.FAILED
     assert end_dead_runs(instance) == 1
-    assert not launcher.terminate(run.run_id)
+    assert not launcher.terminate(frozen.run_id)
 
 
 def test_what_keeps_a_run_from_beginning_is_told_to_who_launches_it(
