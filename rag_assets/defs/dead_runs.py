@@ -8,12 +8,13 @@ import platform
 from collections.abc import Callable
 
 import dagster as dg
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from rag_assets.database.lease import start_time
 
-OWNER_TAG = "rag-assets/process"
-"""On runs that a process of ours executes along with its other work, as ``sync`` does: which process."""
-LAUNCHED_TAG = "rag-assets/launched"
+OWNER_TAG = f"{HIDDEN_TAG_PREFIX}rag-assets-process"
+"""On runs that a process of ours executes along with its other work, as ``sync`` does: which process. The UI does not list it."""
+LAUNCHED_TAG = f"{HIDDEN_TAG_PREFIX}rag-assets-launched"
 """On runs that have a process to themselves: the run's id, for a run that is executed again has the tags of the first, and the process."""
 _RUNNING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _CREATED = dg.DagsterRunStatus.NOT_STARTED
