@@ -36,15 +36,21 @@ def _machine() -> str:
 
 def pid_of(owner: str) -> int | None:
     """The pid of a process that lives, on this machine; None: it does not, or is on another."""
-    pid, token, machine = (*owner.split(":", 2), _machine())[:3]
-    found = pid.isdecimal() and machine == _machine() and start_time(int(pid)) == token
+    pid, _, rest = owner.partition(":")
+    token, _, _ = rest.partition(":")
+    found = _is_here(owner) and pid.isdecimal() and start_time(int(pid)) == token
     return int(pid) if found else None
 
 
 def is_gone(owner: str) -> bool:
     """Whether the process has ended for certain; what another machine does is not known here."""
-    machine = (*owner.split(":", 2), _machine())[2]
-    return machine == _machine() and pid_of(owner) is None
+    return _is_here(owner) and pid_of(owner) is None
+
+
+def _is_here(owner: str) -> bool:
+    """Whether it is a process of this machine; one that names none is."""
+    _, _, machine = owner.partition(":")[2].partition(":")
+    return machine in ("", _machine())
 
 
 def launched_tags(run_id: str, pid: int) -> dict[str, str]:

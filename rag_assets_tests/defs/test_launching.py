@@ -274,6 +274,7 @@ def test_what_another_machine_executes_is_not_judged_here(instance: dg.DagsterIn
     assert pid_of(mine) == os.getpid()
     assert not is_gone(mine)
     assert is_gone("999999:1")
+    assert is_gone("what somebody wrote")
     theirs = "999999:1:another-machine"
     assert pid_of(theirs) is None
     assert not is_gone(theirs)
