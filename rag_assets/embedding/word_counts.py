@@ -45,6 +45,13 @@ class WordCounts:
         """Tokens of each text, special tokens included."""
         split = [_SEPARATORS.split(text) for text in texts]
         known = self._known
+        try:
+            return [self._special + sum(map(known.__getitem__, words)) for words in split]
+        except KeyError:
+            return self._count(split, known)
+
+    def _count(self, split: Sequence[list[str]], known: dict[str, int]) -> list[int]:
+        """The same where some words are not known yet, which are known after it."""
         counts = {word: known.get(word, -1) for word in set().union(*split)}
         new = [word for word, count in counts.items() if count < 0]
         if new:

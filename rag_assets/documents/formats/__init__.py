@@ -6,6 +6,7 @@ Nothing heavy is imported before the first file of a format: the table below onl
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from rag_assets.documents.draft import Draft
 from rag_assets.errors import UnparsableDocument
@@ -22,8 +23,9 @@ class Format:
     function: str
     libraries: tuple[str, ...] = ()
 
+    @cache  # noqa: B019  # there are as many as lines in the table below
     def load(self) -> Reader:
-        """Import the reader and its libraries."""
+        """Import the reader and its libraries, once."""
         if any(library.startswith("unstructured.") for library in self.libraries):
             from rag_assets.documents.offline_nlp import install
 
