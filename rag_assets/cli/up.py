@@ -6,8 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -98,12 +96,15 @@ def _refuse_used(port: int) -> None:
 
 
 def _wait_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    # Every command imports this module, and none but this one asks a server.
+    import urllib.request
+
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/server_info", timeout=2):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.5)
     if process.poll() is None:
         raise RagAssetsError(f"The Dagster UI did not answer at {url} within {_READY_SECONDS} s.")
