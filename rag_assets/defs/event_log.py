@@ -12,7 +12,8 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
-from sqlalchemy.engine import Connection
+from dagster_postgres.utils import create_pg_engine
+from sqlalchemy.engine import Connection, Engine
 
 _WAITING = frozenset(
     {
@@ -49,13 +50,18 @@ class ProjectEventLog(PostgresEventLogStorage):
         A process that is killed loses what waits, as it loses what it has not come to: rows are committed before the events
         that report them, and what has to be done is decided by the rows.
         """
-        self._batching = True
+        self._write_waiting()
+        around, self._batching = self._batching, True
         try:
             yield
             self._write_waiting()
         finally:
-            self._batching = False
+            self._batching = around
             self._waiting = []
+
+    def keep_connections(self) -> None:
+        """See :func:`keep_connections`."""
+        self._engine = _keeping(self.postgres_url)
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event, after those that wait; without the NOTIFY that Dagster keeps for watchers of old versions."""
@@ -151,6 +157,10 @@ class ProjectRunStorage(PostgresRunStorage):
         """The tables have to be there."""
         super().__init__(postgres_url, should_autocreate_tables=False)
 
+    def keep_connections(self) -> None:
+        """See :func:`keep_connections`."""
+        self._engine = _keeping(self.postgres_url)
+
     def has_run_stats_index_cols(self) -> bool:
         """Whether ``runs`` has the columns of start and end."""
         return self._run_columns[0]
@@ -171,6 +181,19 @@ class ProjectRunStorage(PostgresRunStorage):
 def _asset_key_of(event: EventLogEntry) -> Any:
     found = event.get_dagster_event()
     return found.asset_key if found.event_type in ASSET_EVENTS else None
+
+
+def keep_connections(instance: DagsterInstance) -> None:
+    """Let an instance of ours keep its connections: Dagster connects anew for every event, which takes longer than the event. What
+    the server has closed meanwhile is replaced. For processes that end with their work, so that idle ones hold no connection.
+    """
+    for storage in (instance.event_log_storage, instance.run_storage):
+        if isinstance(storage, ProjectEventLog | ProjectRunStorage):
+            storage.keep_connections()
+
+
+def _keeping(url: str) -> Engine:
+    return create_pg_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=10, pool_pre_ping=True)
 
 
 def batched(instance: DagsterInstance) -> AbstractContextManager[None]:

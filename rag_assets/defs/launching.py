@@ -27,6 +27,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData
 
 from rag_assets.defs.dead_runs import executed_by, is_gone, launched_as, launched_tags, pid_of
+from rag_assets.defs.event_log import batched, keep_connections
 
 _MODULE = "rag_assets.definitions"
 _WARM = "rag_assets.defs.warm_imports"
@@ -155,7 +156,8 @@ def execute(
         begins.send(None)
         os.execv(afresh[0], afresh)
     try:
-        with capture_interrupts(), _opened(instance_ref, begins) as instance:
+        with capture_interrupts(), _opened(instance_ref, begins) as instance, batched(instance):
+            keep_connections(instance)
             _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=False)
     finally:
         # A forked process ends without: it would leave its lease of the embedded server and its parsers' folders to others.

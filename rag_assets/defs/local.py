@@ -10,7 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from rag_assets.database import generations
 from rag_assets.defs.dead_runs import end_dead_runs, end_own_runs, owner_tags
-from rag_assets.defs.event_log import batched
+from rag_assets.defs.event_log import batched, keep_connections
 from rag_assets.defs.index_assets import INDEX_JOB
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.partitions import shard_partition_key
@@ -31,8 +31,7 @@ class LocalRunner:
         self._runtime = runtime
         # To capture what a step prints takes two processes each; here it is printed where people look.
         self._instance = instance or open_instance(runtime.settings, capturing=False)
-        # Dagster connects anew for every event, unless told, as its webserver tells it, to keep connections.
-        self._instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=10)
+        keep_connections(self._instance)
         end_dead_runs(self._instance)
         self._definitions = definitions
         self._lost = False
