@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dagster._core.events import AssetMaterializationPlannedData, StepSuccessDat
 from dagster._core.events.log import EventLogEntry
 
 from rag_assets.definitions import build_definitions
-from rag_assets.defs.event_log import ProjectEventLog, batched
+from rag_assets.defs.event_log import ProjectEventLog, batched, keep_connections
 from rag_assets.defs.instance import open_instance, storage_url
 from rag_assets.defs.local import LocalRunner
 from rag_assets.settings import Settings
@@ -67,6 +68,18 @@ def stored(url: str, run_id: str = RUN) -> list[str]:
         return [kind for (kind,) in rows]
 
 
+def others(connection: "psycopg.Connection[Any]") -> int:
+    """The server's process for the one other connection to this database; what was closed before may take a moment to go."""
+    for _ in range(200):
+        found: Any = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
+        if len(found) == 1:
+            return int(found[0][0])
+        time.sleep(0.05)
+    raise AssertionError(f"{len(found)} connections")
+
+
 def test_events_of_finished_work_wait_for_the_next_that_begins_some(
     instance: DagsterInstance, postgres_url: str
 ) -> None:
@@ -83,6 +96,32 @@ def test_events_of_finished_work_wait_for_the_next_that_begins_some(
     assert stored(postgres_url)[4:] == ["STEP_SUCCESS"]
     end(instance)
     assert len(stored(postgres_url)) == 6
+
+
+def test_a_batch_within_a_batch_ends_alone(instance: DagsterInstance, postgres_url: str) -> None:
+    with batched(instance):
+        end(instance)
+        with suppress(ValueError), batched(instance):
+            end(instance)
+            raise ValueError("what waits now is lost")
+        end(instance)
+        assert len(stored(postgres_url)) == 1
+    assert len(stored(postgres_url)) == 2
+
+
+def test_a_connection_is_kept_and_replaced_when_the_server_has_closed_it(
+    instance: DagsterInstance, postgres_url: str
+) -> None:
+    keep_connections(instance)
+    begin(instance)
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        kept = others(other)
+        begin(instance)
+        assert others(other) == kept
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", (kept,))
+        begin(instance)
+        assert others(other) != kept
+    assert stored(postgres_url) == ["STEP_START"] * 3
 
 
 def test_whoever_asks_sees_what_waited(instance: DagsterInstance) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import psutil
+import psycopg
 import pytest
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.errors import DagsterInvariantViolationError, DagsterLaunchFailedError
@@ -35,6 +36,7 @@ from rag_assets.defs.dead_runs import (
     owner_tags,
     pid_of,
 )
+from rag_assets.defs.event_log import keep_connections
 from rag_assets.defs.instance import open_instance
 from rag_assets.defs.launching import WarmLauncher
 from rag_assets.settings import Settings, load_settings
@@ -168,6 +170,25 @@ def test_a_run_is_executed_by_a_process_of_its_own_that_imported_nothing_itself(
     assert len(warm) == 1
     for run in (first, second):
         assert f"Started process for run (pid: {_pid(run)})." in _messages(instance, run)
+
+
+def test_a_run_connects_to_the_database_a_few_times_not_for_every_event(
+    instance: dg.DagsterInstance, launch: Launch, postgres_url: str
+) -> None:
+    keep_connections(instance)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        before = _connected(connection)
+        run = _after(instance, launch(), STATUS.SUCCESS)
+        _until(lambda: not psutil.pid_exists(_pid(run)))
+        assert _connected(connection) - before < 30
+
+
+def _connected(connection: "psycopg.Connection[Any]") -> int:
+    """How often anyone has connected to this database, as far as those connections have ended."""
+    row: Any = connection.execute(
+        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchone()
+    return int(row[0])
 
 
 def test_a_run_has_the_environment_of_now_not_of_when_everything_was_imported(
