@@ -185,9 +185,7 @@ def test_a_run_connects_to_the_database_a_few_times_not_for_every_event(
 
 def _connected(connection: "psycopg.Connection[Any]") -> int:
     """How often anyone has connected to this database, as far as those connections have ended."""
-    row: Any = connection.execute(
-        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
-    ).fetchone()
+    row: Any = connection.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").fetchone()
     return int(row[0])
 
 
