@@ -14,6 +14,7 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import NullPool
 
 _WAITING = frozenset(
     {
@@ -48,7 +49,7 @@ class ProjectEventLog(PostgresEventLogStorage):
         """Let events wait until one comes that must be seen at once, or anything is asked of this storage.
 
         A process that is killed loses what waits, as it loses what it has not come to: rows are committed before the events
-        that report them, and what has to be done is decided by the rows.
+        that report them, and what has to be done is decided by the rows. Batches of one thread may lie in one another.
         """
         self._write_waiting()
         around, self._batching = self._batching, True
@@ -61,7 +62,7 @@ class ProjectEventLog(PostgresEventLogStorage):
 
     def keep_connections(self) -> None:
         """See :func:`keep_connections`."""
-        self._engine = _keeping(self.postgres_url)
+        self._engine = _keeping(self._engine, self.postgres_url)
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event, after those that wait; without the NOTIFY that Dagster keeps for watchers of old versions."""
@@ -159,7 +160,7 @@ class ProjectRunStorage(PostgresRunStorage):
 
     def keep_connections(self) -> None:
         """See :func:`keep_connections`."""
-        self._engine = _keeping(self.postgres_url)
+        self._engine = _keeping(self._engine, self.postgres_url)
 
     def has_run_stats_index_cols(self) -> bool:
         """Whether ``runs`` has the columns of start and end."""
@@ -192,7 +193,9 @@ def keep_connections(instance: DagsterInstance) -> None:
             storage.keep_connections()
 
 
-def _keeping(url: str) -> Engine:
+def _keeping(engine: Engine, url: str) -> Engine:
+    if not isinstance(engine.pool, NullPool):
+        return engine
     return create_pg_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=10, pool_pre_ping=True)
 
 

