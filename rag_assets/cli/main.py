@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -18,6 +19,8 @@ from rag_assets.cli.output import ProgressBars, emit
 from rag_assets.errors import RagAssetsError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_IMPORTING_SECONDS = 0.01
+"""After so long it is looked again whether an import can be interrupted."""
 
 
 @contextmanager
@@ -120,8 +123,19 @@ def reporting(as_json: bool) -> Iterator[None]:
         raise
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if frame is None or not frame.f_code.co_filename.startswith("<frozen importlib"):
+        raise KeyboardInterrupt
+
+    # Raised within Python's own code for imports an exception may be lost, and the lock with it that every import takes: other
+    # threads would wait for ever. Whoever handles the signal then is told in a moment.
+    def later(_: int, then: FrameType | None) -> None:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            handler(number, then)
+
+    signal.signal(signal.SIGALRM, later)
+    signal.setitimer(signal.ITIMER_REAL, _IMPORTING_SECONDS)
 
 
 def fail(message: str, code: int, as_json: bool) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -57,6 +58,25 @@ def test_a_sync_that_is_ended_says_so_and_leaves_no_process(command: CommandLine
     assert "Interrupted" in ended.json["error"]
     assert "Interrupted" in ended.err
     assert_all_end(everyone)
+
+
+AN_IMPORT_INTERRUPTED = """
+import time
+from rag_assets.cli.main import reporting
+
+importing = "import signal; signal.raise_signal(signal.SIGTERM); print('went on')"
+with reporting(False):
+    exec(compile(importing, "<frozen importlib._bootstrap>", "exec"))
+    time.sleep(60)
+print("was not interrupted")
+"""
+
+
+def test_python_finishes_what_it_does_for_an_import_before_it_is_interrupted() -> None:
+    """There an exception is lost at times, and the lock of all imports with it."""
+    done = subprocess.run([sys.executable, "-c", AN_IMPORT_INTERRUPTED], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (1, "went on\n")
+    assert "Interrupted" in done.stderr
 
 
 def test_a_sync_that_was_killed_does_not_stand_in_the_way_of_the_next(command: CommandLine) -> None:
