@@ -13,7 +13,7 @@ from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.utils import create_pg_engine
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
 _WAITING = frozenset(
@@ -59,10 +59,6 @@ class ProjectEventLog(PostgresEventLogStorage):
         finally:
             self._batching = around
             self._waiting = []
-
-    def keep_connections(self) -> None:
-        """See :func:`keep_connections`."""
-        self._engine = _keeping(self._engine, self.postgres_url)
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event, after those that wait; without the NOTIFY that Dagster keeps for watchers of old versions."""
@@ -158,10 +154,6 @@ class ProjectRunStorage(PostgresRunStorage):
         """The tables have to be there."""
         super().__init__(postgres_url, should_autocreate_tables=False)
 
-    def keep_connections(self) -> None:
-        """See :func:`keep_connections`."""
-        self._engine = _keeping(self._engine, self.postgres_url)
-
     def has_run_stats_index_cols(self) -> bool:
         """Whether ``runs`` has the columns of start and end."""
         return self._run_columns[0]
@@ -189,14 +181,10 @@ def keep_connections(instance: DagsterInstance) -> None:
     the server has closed meanwhile is replaced. For processes that end with their work, so that idle ones hold no connection.
     """
     for storage in (instance.event_log_storage, instance.run_storage):
-        if isinstance(storage, ProjectEventLog | ProjectRunStorage):
-            storage.keep_connections()
-
-
-def _keeping(engine: Engine, url: str) -> Engine:
-    if not isinstance(engine.pool, NullPool):
-        return engine
-    return create_pg_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=10, pool_pre_ping=True)
+        if isinstance(storage, ProjectEventLog | ProjectRunStorage) and isinstance(storage._engine.pool, NullPool):
+            storage._engine = create_pg_engine(
+                storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=10, pool_pre_ping=True
+            )
 
 
 def batched(instance: DagsterInstance) -> AbstractContextManager[None]:
