@@ -29,7 +29,8 @@ Times = dict[tuple[Any, Path], list[Any]]
 """(what was done, checkout) -> what was measured, by round."""
 SEARCH = ("search", "who was the first to do it", "--json")
 STEPS = {
-    "--help": (0, ("--help",)), "nothing changed": (0, ("sync", "--json")), "search": (0, SEARCH),
+    "--help": (0, ("--help",)), "nothing changed": (0, ("sync", "--json")),
+    "nothing changed again": (0, ("sync", "--json")), "search": (0, SEARCH),
     "one file edited": (1, ("sync", "--json")), "ten files edited": (10, ("sync", "--json")),
 }  # fmt: skip
 """Name -> (files edited before, arguments)."""

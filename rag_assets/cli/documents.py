@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rag_assets.cli.main import common, fail, importing_much, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
+from rag_assets.stamp import Stamp
 
 if TYPE_CHECKING:
+    from rag_assets.indexing.planning import Planned
     from rag_assets.indexing.sync import Runner
     from rag_assets.runtime import Runtime
 
@@ -67,15 +70,24 @@ def sync(
     source: Path | str | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool
 ) -> None:
     """Bring the index up to date: plan, update the dirty shards, check, promote."""
+    stamp = Stamp(source, collection)
+    with reporting(as_json):
+        known = None if verify or allow_mass_delete else stamp.report()
+        if known is not None:
+            emit(known) if as_json else print_sync(SimpleNamespace(**known, nothing_changed=True))
+            return
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
-        report = run_sync(
-            runtime,
-            name,
-            verify=verify,
-            allow_mass_delete=allow_mass_delete,
+        plans: list[Planned] = []
+
+        def accepted(planned: "Planned") -> None:
             # A mistyped folder must not become the one that later commands use.
-            accepted=lambda: remember_source(source, name),
-        )
+            remember_source(source, name)
+            plans.append(planned)
+
+        stamp.begin(runtime, name)
+        report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted)
+        for planned in plans:
+            stamp.write(runtime, planned, report)
         bars.__exit__(None, None, None)
         problem = report.refused or _withheld(report)
         if as_json:
@@ -102,7 +114,7 @@ def run_sync(
     *,
     verify: bool = False,
     allow_mass_delete: bool = False,
-    accepted: Callable[[], None] = lambda: None,
+    accepted: "Callable[[Planned], None]" = lambda _: None,
 ) -> Any:
     """A sync whose runs are Dagster runs in this process; Dagster is imported only when there is something to run."""
     from rag_assets.indexing.sync import sync as bring_up_to_date

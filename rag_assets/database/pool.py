@@ -19,6 +19,7 @@ from rag_assets.database.migrate import SCHEMA, migrate
 from rag_assets.errors import ConfigurationError, DatabaseLost, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.settings import Settings
+from rag_assets.stamp import DATABASE_STATE
 
 CONNECT_SECONDS = 10
 POOL_SIZE = 10
@@ -83,6 +84,8 @@ class Database:
         self._revive = revive
         self._limit = f"SET LOCAL transaction_timeout = {BRIEF * frozen_seconds * 1000:.0f}".encode()
         self._proven: WeakKeyDictionary[psycopg.Connection[Any], float] = WeakKeyDictionary()
+        self.state_when_opened: str | None = None
+        """As ``rag_assets.stamp.DATABASE_STATE`` tells it; None where it can't be told."""
         self._check()
         self.pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             self._conninfo,
@@ -102,6 +105,7 @@ class Database:
         try:
             with psycopg.connect(self._conninfo) as connection:
                 migrate(connection)
+                self.state_when_opened = _state(connection)
         except psycopg.OperationalError as error:
             parts = conninfo_to_dict(self.url)
             where = f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}, database {parts.get('dbname')!r},"
@@ -188,6 +192,15 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.pool.close()
+
+
+def _state(connection: psycopg.Connection[Any]) -> str | None:
+    try:
+        row = connection.execute(DATABASE_STATE).fetchone()
+    except errors.InsufficientPrivilege:
+        connection.rollback()
+        return None
+    return None if row is None else str(row[0])
 
 
 def _can_be_limited(connection: psycopg.Connection[Any]) -> bool:

@@ -50,7 +50,7 @@ def sync(
     *,
     verify: bool = False,
     allow_mass_delete: bool = False,
-    accepted: Callable[[], None] = lambda: None,
+    accepted: Callable[[Planned], None] = lambda _: None,
 ) -> SyncReport:
     """Make the live index equal to the source under the configuration.
 
@@ -82,7 +82,7 @@ def sync(
     planned = _persistently(runtime, look)
     _refuse_empty(runtime, collection, planned)
     if not planned.plan.withheld:
-        accepted()
+        accepted(planned)
     running = _Lazy(runner)
     options = {"verify": verify, "allow_mass_delete": allow_mass_delete}
     rebuilt_because = _persistently(runtime, lambda: begin_if_cheaper(runtime, planned))

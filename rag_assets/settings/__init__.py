@@ -7,11 +7,12 @@ Environment: ``RAG_CONFIG`` (settings file), ``RAG_HOME`` (where state lives), `
 collection named by ``RAG_COLLECTION``), ``RAG_POSTGRES_URL`` (a PostgreSQL server to use instead of the embedded one).
 """
 
+from rag_assets.config_file import CONFIG_FILE, find_config
 from rag_assets.settings.benchmark import LATENCY_CLASSES, BenchmarkSettings, LatencyLimits
 from rag_assets.settings.capacity import CapacitySettings
 from rag_assets.settings.embedder import EmbedderSettings
-from rag_assets.settings.loading import find_config, load_settings
-from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, NAME_PATTERN, CollectionSettings, Settings
+from rag_assets.settings.loading import load_settings
+from rag_assets.settings.model import DEFAULT_COLLECTION, NAME_PATTERN, CollectionSettings, Settings
 from rag_assets.settings.sections import (
     LATENCY_STAGES,
     AnswerSettings,

@@ -2,34 +2,25 @@
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from rag_assets.config_file import (
+    CONFIG_FILE,
+    REMEMBERED_FILE,
+    anchor_of,
+    find_config,
+    home_folder,
+    read_toml,
+    thresholds_file,
+)
 from rag_assets.errors import ConfigurationError
-from rag_assets.settings.model import CONFIG_FILE, DEFAULT_COLLECTION, Settings
+from rag_assets.settings.model import DEFAULT_COLLECTION, Settings
 from rag_assets.settings.sections import GateSettings
 from rag_assets.settings.source_urls import is_url, redacted
-
-THRESHOLDS_FILE = "evals/thresholds.toml"
-
-
-def find_config(start: Path | None = None) -> Path | None:
-    """The settings file in force: ``RAG_CONFIG``, else ``rag_assets.toml`` in ``start`` (default: here) or above it."""
-    named = os.environ.get("RAG_CONFIG")
-    if named:
-        path = Path(named).expanduser().absolute()
-        if not path.is_file():
-            raise ConfigurationError(f"RAG_CONFIG names {path}, which is not a file. Correct or unset it.")
-        return path
-    folder = (start or Path.cwd()).absolute()
-    for candidate in (folder, *folder.parents):
-        if (candidate / CONFIG_FILE).is_file():
-            return candidate / CONFIG_FILE
-    return None
 
 
 def load_settings(
@@ -44,13 +35,12 @@ def load_settings(
         ConfigurationError: naming every field that is wrong, its value and what is allowed.
     """
     config = find_config()
-    data: dict[str, Any] = _read_toml(config) if config else {}
-    anchor = config.parent if config else Path.cwd()
+    data: dict[str, Any] = read_toml(config) if config else {}
+    anchor = anchor_of(config)
     tables = data.get("collections", {})
     if not isinstance(data.get("home", ""), str) or not isinstance(tables, dict):
         return _validated(data, config)  # raises: what follows works on these two before they are validated
-    home = Path(os.environ.get("RAG_HOME") or data.get("home") or ".rag").expanduser()
-    data["home"] = home = home if home.is_absolute() else (Path.cwd() if os.environ.get("RAG_HOME") else anchor) / home
+    data["home"] = home = home_folder(data, config)
     if os.environ.get("RAG_POSTGRES_URL"):
         data["postgres_url"] = os.environ["RAG_POSTGRES_URL"]
 
@@ -69,7 +59,7 @@ def load_settings(
     if isinstance(data.get("answers"), dict):
         data["answers"] = _anchored(data["answers"], anchor)
     if config:
-        _add_thresholds(data, anchor)
+        _add_thresholds(data, config)
     settings = _validated(data, config)
     if named_source and remember and remembered != _read_remembered(home):
         _write_remembered(home, remembered)
@@ -89,15 +79,14 @@ class _Thresholds(GateSettings):
     collections: dict[str, GateSettings] = Field({})
 
 
-def _add_thresholds(data: dict[str, Any], anchor: Path) -> None:
+def _add_thresholds(data: dict[str, Any], config: Path) -> None:
     """Lay the thresholds file over ``[gates]``, and what it says of a collection over that."""
-    named = data.get("thresholds")
-    path = anchor / Path(named if isinstance(named, str) else THRESHOLDS_FILE).expanduser()
-    if named is None and not path.is_file():
+    path = thresholds_file(data, config)
+    if data.get("thresholds") is None and not path.is_file():
         return
     data["thresholds"] = path
     try:
-        stated = _Thresholds(**_read_toml(path)).model_dump(exclude_unset=True)
+        stated = _Thresholds(**read_toml(path)).model_dump(exclude_unset=True)
     except ValidationError as error:
         raise ConfigurationError(_explain(error, path, _Thresholds)) from None
     of_collections = stated.pop("collections", {})
@@ -136,17 +125,8 @@ def _anchored(section: Any, anchor: Path) -> Any:
     return anchored
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} can't be read: {error.strerror}.") from None
-
-
 def _remembered_path(home: Path) -> Path:
-    return home / "collections.json"
+    return home / REMEMBERED_FILE
 
 
 def _read_remembered(home: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from rag_assets.config_file import CONFIG_FILE
 from rag_assets.errors import ConfigurationError
 from rag_assets.settings.benchmark import BenchmarkSettings
 from rag_assets.settings.capacity import CapacitySettings
@@ -29,7 +30,6 @@ from rag_assets.settings.sources import SourceOptions, SourcesSettings
 from rag_assets.settings.weaviate import WeaviateSettings
 
 StoreName = Literal["pgvector", "weaviate"]
-CONFIG_FILE = "rag_assets.toml"
 DEFAULT_COLLECTION = "default"
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 """Names become partition keys and parts of metric labels: short, lower case, no ``|`` and no quotes."""

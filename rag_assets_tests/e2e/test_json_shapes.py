@@ -1,11 +1,14 @@
 """What scripts rely on: every command prints one JSON object of the documented shape, and nothing else, on standard output."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from rag_assets.database.embedded import embedded
 from rag_assets_tests.e2e.commands import SETTINGS, CommandLine
 
 QUESTIONS = """
@@ -19,6 +22,10 @@ DOCUMENTS = {
     "travel.html": "<html><body><h1>Travel</h1><p>Rail tickets are booked in the travel portal.</p></body></html>",
     "broken.pdf": "no PDF at all",
 }
+MARK = 4711
+"""What no sync would count here."""
+_SETTLED = 2.1
+"""Seconds that files must have been left alone before a sync trusts their times."""
 DOCUMENT_COUNTS = {"added", "changed", "renamed", "removed", "metadata_only", "unchanged", "quarantined"}
 
 
@@ -230,6 +237,45 @@ def test_text_output_is_for_people(indexed: Indexed) -> None:
     answer = command.succeed("ask", "Where are rail tickets booked?").out
     assert "travel portal" in answer
     assert "[1] travel.html" in answer
+
+
+def test_a_sync_that_need_not_look_prints_the_same_and_leaves_the_database_asleep(indexed: Indexed) -> None:
+    command = indexed[0]
+    time.sleep(_SETTLED)
+    looked = command.json("sync")
+    (stamp,) = (command.home / "stamps").iterdir()
+    asleep = _server_log(command)
+
+    def is_told_by_the_stamp() -> bool:
+        noted = json.loads(stamp.read_text(encoding="utf-8"))
+        noted["report"]["chunks"]["total"] = MARK
+        stamp.write_text(json.dumps(noted), encoding="utf-8")
+        told = command.json("sync")
+        assert told.keys() == looked.keys()
+        assert told["documents"] == looked["documents"]
+        return bool(told["chunks"]["total"] == MARK)
+
+    assert is_told_by_the_stamp()
+    assert command.succeed("sync").out.startswith(
+        "default: nothing changed; 3 documents, 0 texts embedded.\n  1 file is not"
+    )
+    assert _server_log(command) == asleep
+    server = embedded(command.home)
+    url = server.acquire()
+    try:
+        assert is_told_by_the_stamp()
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE rag.document SET collection = collection")
+        assert not is_told_by_the_stamp()
+        assert is_told_by_the_stamp()
+    finally:
+        server.release()
+    assert is_told_by_the_stamp()
+    assert command.json("sync", "--verify")["chunks"]["total"] == 3
+
+
+def _server_log(command: CommandLine) -> int:
+    return (command.home / "postgres" / "server.log").stat().st_size
 
 
 def test_rollback_makes_the_generation_before_answer_again(indexed: Indexed) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OURS = "rag-assets"
-STEPS = ("cold build", "no-op", "1 % edits", "10 % deletes")
+STEPS = ("cold build", "first no-op", "no-op", "1 % edits", "10 % deletes")
 FLOORS = (0.95, 0.99)
-GOALS = {"cold build": 3.0, "no-op": 10.0, "1 % edits": 10.0}
+GOALS = {"cold build": 3.0, "first no-op": 10.0, "no-op": 10.0, "1 % edits": 10.0}
 """How many times as long the fastest framework should take, by step."""
 _RUNS = (
     "rag-assets runs every dirty shard as a Dagster run with its events in PostgreSQL, keeps BM25 up to date in the same transactions, and checks "
@@ -17,7 +17,8 @@ WHY = {
     "cold build": _RUNS,
     "1 % edits": _RUNS,
     "10 % deletes": _RUNS,
-    "no-op": "CocoIndex compares files with its own LMDB and imports no model library; rag-assets lists, asks PostgreSQL and hashes its model's files",
+    "first no-op": "CocoIndex compares files with its own LMDB and imports no model library; rag-assets lists, asks PostgreSQL and hashes its "
+    "model's files, and notes what state all of that was in; while it is, the next ones only compare it",
     "search": "CocoIndex is searched by bare SQL; rag-assets looks up the live generation in the same snapshot and reads whole rows, with metadata",
     "disk": "rag-assets also keeps parsed documents, posting lists, vectors apart from the index (nothing is embedded twice), and Dagster's history",
 }

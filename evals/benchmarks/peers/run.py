@@ -86,7 +86,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--documents", type=int, default=1000)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3, help="no-op updates; their median counts")
+    parser.add_argument("--repeats", type=int, default=3, help="no-op updates after the first; their median counts")
     parser.add_argument("--only", nargs="*", help="names of peers (default: all)")
     parser.add_argument(
         "--dtypes", nargs="*", default=["float32", "bfloat16"], help="number formats of the frameworks' model"

@@ -1,0 +1,66 @@
+"""Whether files are what they were, told without reading them.
+
+As make and git tell it: by name, size, times (the inode's among them, which nobody can set back) and identity.
+"""
+
+import errno
+import hashlib
+import os
+
+from rag_assets.documents.names import is_ignored_file, is_ignored_folder
+
+
+class FileStates:
+    """A digest of the state of every file that is shown to it, in that order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+        self.newest = 0
+        """When anything in it changed last, in nanoseconds since the epoch; for a folder, when a name in it did."""
+
+    def digest(self) -> str:
+        """Of all that was seen."""
+        return self._digest.hexdigest()
+
+    def see(self, path: str) -> None:
+        """A file, or a folder as such; either may be missing.
+
+        Raises:
+            OSError: whether it exists can't be told.
+        """
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._digest.update(repr((path, None)).encode("utf-8", "surrogateescape"))
+        else:
+            self._add(os.fsencode(path), found, found.st_mtime_ns)
+
+    def see_all(self, root: bytes) -> None:
+        """Everything below a folder that could be a document or a program; names that never are count for nothing.
+
+        Raises:
+            OSError: a folder can't be listed, or there is a symbolic link: what it leads to may change and show nothing of it here.
+        """
+        top = os.path.realpath(root)
+        self._add(top, os.stat(top), None)
+        pending = [top]
+        while pending:
+            folder = pending.pop()
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.is_dir(follow_symlinks=False):
+                        if not is_ignored_folder(entry.name):
+                            self._add(entry.path, entry.stat(follow_symlinks=False), None)
+                            pending.append(entry.path)
+                    elif not is_ignored_file(entry.name):
+                        if entry.is_symlink():
+                            raise OSError(errno.ELOOP, "is a symbolic link", entry.path)
+                        found = entry.stat(follow_symlinks=False)
+                        self._add(entry.path, found, found.st_mtime_ns)
+
+    def _add(self, path: bytes, found: os.stat_result, modified: int | None) -> None:
+        """``modified`` is None for a folder whose names are looked at one by one: those that are ignored may come and go."""
+        self.newest = max(self.newest, found.st_ctime_ns)
+        times = None if modified is None else (found.st_size, modified, found.st_ctime_ns)
+        state = (path, found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_dev, times)
+        self._digest.update(repr(state).encode("ascii"))

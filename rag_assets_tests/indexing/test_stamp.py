@@ -1,0 +1,294 @@
+"""A sync that found nothing to do need not look again, until anything it looked at may be different."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from rag_assets.documents.source import FileUnreadable
+from rag_assets.indexing.planning import Planned
+from rag_assets.indexing.sync import sync
+from rag_assets.indexing.sync_report import SyncReport
+from rag_assets.models import Spent
+from rag_assets.runtime import Runtime
+from rag_assets.stamp import Stamp
+from rag_assets_tests.driving import OpenIndex, corpus, run, write
+from rag_assets_tests.fakes import DirectRunner, FakeEmbedder
+
+FORGET_ONE = "DELETE FROM rag.document WHERE doc_id = (SELECT min(doc_id) FROM rag.document)"
+ATTEMPTS = 5
+"""The server's own housekeeping begins a transaction now and then, after which nothing is known to be unchanged."""
+
+
+@pytest.fixture(autouse=True)
+def called(tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a command that was called where the index is."""
+    monkeypatch.setenv("RAG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RAG_POSTGRES_URL", postgres_url)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def indexed(open_index: OpenIndex, source: Path) -> Callable[..., SyncReport]:
+    """Four documents and a folder that was up to date when the call returned; what is returned syncs it once more."""
+    corpus(source, 4)
+    write(source, "below/e.md", "# Below\n\nA document in a folder.\n")
+    run(open_index())
+    noted(open_index())
+    return lambda **settings: noted(open_index(**settings))
+
+
+def noted(runtime: Runtime, *, settled: bool = True) -> SyncReport:
+    """A sync as the command does it; ``settled``: as if every file had been left alone for a while."""
+    stamp = Stamp(None, None)
+    stamp._began += 60_000_000_000 if settled else 0
+    stamp.begin(runtime, "default")
+    plans: list[Planned] = []
+    report = sync(runtime, "default", lambda: DirectRunner(runtime), accepted=plans.append)
+    for planned in plans:
+        stamp.write(runtime, planned, report)
+    return report
+
+
+def known() -> dict[str, Any] | None:
+    """What a sync is told without looking."""
+    return Stamp(None, None).report()
+
+
+def stamp_file() -> Path:
+    """Where the stamp of such a sync is."""
+    call = Stamp(None, None)._call
+    assert call is not None
+    return call.file
+
+
+def is_known_after(again: Callable[..., SyncReport], **settings: Any) -> bool:
+    """Whether a sync that found nothing to do spares the next one the look."""
+    for _ in range(ATTEMPTS):
+        again(**settings)
+        if known() is not None:
+            return True
+    return False
+
+
+def test_the_next_sync_reports_the_same_without_looking(indexed: Callable[..., SyncReport]) -> None:
+    assert is_known_after(indexed)
+    found, report = known(), indexed()
+    assert found is not None
+    for key in ("collection", "documents", "chunks", "embeddings", "generation", "shards", "withheld", "refused"):
+        assert found[key] == getattr(report, key), key
+    assert found["seconds"].keys() == report.seconds.keys()
+    assert 0 < found["seconds"]["total"] < report.seconds["total"]
+
+
+def rewrite(path: Path) -> None:
+    """Other content of the same length, and no trace of it in the file's own times."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().swapcase())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_change_of_any_file_is_looked_into(indexed: Callable[..., SyncReport], tmp_path: Path, source: Path) -> None:
+    assert is_known_after(indexed)
+    for name in ("rag_assets.toml", "evals/thresholds.toml", "home/collections.json"):
+        write(tmp_path, name, "{}" if name.endswith("json") else "")
+        assert known() is None, name
+        (tmp_path / name).unlink()
+        assert known() is not None, name
+    rewrite(source / "below" / "e.md")
+    assert known() is None
+
+
+def test_another_model_is_looked_into(indexed: Callable[..., SyncReport], tmp_path: Path) -> None:
+    write(tmp_path, "model/config.json", "{}")
+    model = {"embedder": {"model": str(tmp_path / "model")}}
+    assert indexed(**model).generation["promoted"]
+    assert is_known_after(indexed, **model)
+    write(tmp_path, "model/tokenizer.json", "{}")
+    assert known() is None
+
+
+def test_a_write_to_the_database_is_looked_into(indexed: Callable[..., SyncReport], postgres_url: str) -> None:
+    assert is_known_after(indexed)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE rag.document SET collection = collection")
+    assert known() is None
+
+
+def test_a_write_that_was_under_way_is_not_overlooked(indexed: Callable[..., SyncReport], postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as slow, psycopg.connect(postgres_url) as quick:
+        slow.execute(FORGET_ONE)
+        quick.execute("CREATE TABLE later ()")
+        quick.commit()
+        indexed()
+        slow.commit()
+        assert known() is None
+        # Nor one that has the newest number.
+        assert indexed().shards
+        assert is_known_after(indexed)
+        slow.execute(FORGET_ONE)
+        indexed()
+        slow.commit()
+        assert known() is None
+
+
+def test_another_environment_is_looked_into(
+    indexed: Callable[..., SyncReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_known_after(indexed)
+    for name in ("RAG_COLLECTION", "OMP_NUM_THREADS", "PGSSLMODE", "HOME"):
+        with monkeypatch.context() as there:
+            there.setenv(name, "prefer")
+            assert known() is None, name
+    assert known() is not None
+
+
+def test_another_call_is_looked_into(
+    indexed: Callable[..., SyncReport], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_known_after(indexed)
+    assert Stamp(source, None).report() is None
+    assert Stamp(None, "default").report() is None
+    assert known() is not None
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert known() is None
+
+
+def test_what_is_never_a_document_changes_nothing(
+    indexed: Callable[..., SyncReport], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_known_after(indexed)
+    write(source, ".git/index", "staged")
+    write(source, "below/.e.md.swp", "an editor's")
+    write(source, "d00.md~", "an editor's")
+    monkeypatch.setenv("TERM_SESSION_ID", "w0t1")
+    monkeypatch.setenv("SHLVL", "7")
+    assert known() is not None
+
+
+def test_a_copy_of_the_home_is_looked_into(
+    indexed: Callable[..., SyncReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_known_after(indexed)
+    (tmp_path / "home").rename(tmp_path / "copy")
+    monkeypatch.setenv("RAG_HOME", str(tmp_path / "copy"))
+    assert known() is None
+
+
+def test_files_that_may_have_changed_unseen_are_looked_into_again(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 2)
+    run(open_index())
+    assert noted(open_index(), settled=False).nothing_changed
+    assert known() is None
+
+
+def test_a_sync_that_did_something_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 2)
+    assert noted(open_index()).generation["promoted"]
+    assert known() is None
+    os.utime(source / "d00.md", (1e9, 1e9))
+    assert noted(open_index()).nothing_changed  # but for the time it noted
+    assert known() is None
+
+
+def test_a_deletion_held_back_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 8)
+    run(open_index())
+    for number in range(4):
+        (source / f"d{number:02d}.md").unlink()
+    assert noted(open_index()).withheld
+    assert known() is None
+
+
+def test_what_could_not_be_read_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 4)
+    run(open_index())
+    write(source, "locked.md", "# Locked\n")
+    index = open_index()
+    folder = index.source("default")
+
+    class Locked:
+        """The folder, one of whose files can't be read just now."""
+
+        def digest(self, path: bytes) -> Any:
+            if path == b"locked.md":
+                raise FileUnreadable("locked.md can't be read.")
+            return folder.digest(path)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(folder, name)
+
+    index._sources["default"] = Locked()  # type: ignore[assignment]
+    assert noted(index).nothing_changed
+    assert known() is None
+
+
+class Served(FakeEmbedder):
+    """An embedder behind a server."""
+
+    spent = Spent()
+
+    def usd_per_token(self) -> None:
+        """Nobody knows."""
+
+    def prove(self) -> None:
+        """It is what it was."""
+
+
+def test_a_model_behind_a_server_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 2)
+    run(open_index())
+    index = open_index()
+    index._given_embedder = Served(version=index.settings.embedder.model, dimension=64)
+    assert noted(index).nothing_changed
+    assert known() is None
+
+
+def test_a_damaged_stamp_counts_for_nothing(indexed: Callable[..., SyncReport]) -> None:
+    assert is_known_after(indexed)
+    whole = stamp_file().read_text(encoding="utf-8")
+    for content in ("", "[]", "{}", whole[:100], whole.replace('"cluster"', '"clusters"'), "\0"):
+        stamp_file().write_text(content, encoding="utf-8")
+        assert known() is None, content
+
+
+def test_a_database_that_does_not_answer_is_left_to_the_sync(
+    indexed: Callable[..., SyncReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_known_after(indexed)
+    content = json.loads(stamp_file().read_text(encoding="utf-8"))
+    monkeypatch.setenv("RAG_POSTGRES_URL", "postgresql://rag@127.0.0.1:1/rag")
+    there = Stamp(None, None)._call
+    assert there is not None
+    stamp_file().write_text(json.dumps({**content, "call": there.digest}), encoding="utf-8")
+    assert known() is None
+
+
+def test_a_folder_that_was_put_in_place_meanwhile_leaves_no_stamp(
+    open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    corpus(source, 2)
+    run(open_index())
+    (tmp_path / "other").mkdir()
+    source.rename(tmp_path / "real")
+    source.symlink_to("real")
+    index = open_index()
+    stamp = Stamp(None, None)
+    stamp._began += 60_000_000_000
+    stamp.begin(index, "default")
+    plans: list[Planned] = []
+    report = sync(index, "default", lambda: DirectRunner(index), accepted=plans.append)
+    source.unlink()
+    source.symlink_to("other")
+    stamp.write(index, plans[0], report)
+    assert report.nothing_changed
+    assert not stamp_file().exists()
+    source.unlink()
+    source.symlink_to("real")
+    stamp.write(index, plans[0], report)
+    assert stamp_file().exists()
