@@ -16,7 +16,7 @@ class FileStates:
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
         self.newest = 0
-        """When anything in it changed last, in nanoseconds since the epoch; for a folder, when a name in it did."""
+        """When anything that was seen changed last, by its own times, in nanoseconds since the epoch."""
 
     def digest(self) -> str:
         """Of all that was seen."""
@@ -35,8 +35,8 @@ class FileStates:
         else:
             self._add(os.fsencode(path), found, found.st_mtime_ns)
 
-    def see_all(self, root: bytes) -> None:
-        """Everything below a folder that could be a document or a program; names that never are count for nothing.
+    def see_all(self, root: bytes, *, ignored: bool = False) -> None:
+        """Everything below a folder; names that are never documents or programs count for nothing, unless ``ignored``.
 
         Raises:
             OSError: a folder can't be listed, or there is a symbolic link: what it leads to may change and show nothing of it here.
@@ -49,10 +49,10 @@ class FileStates:
             with os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if entry.is_dir(follow_symlinks=False):
-                        if not is_ignored_folder(entry.name):
+                        if ignored or not is_ignored_folder(entry.name):
                             self._add(entry.path, entry.stat(follow_symlinks=False), None)
                             pending.append(entry.path)
-                    elif not is_ignored_file(entry.name):
+                    elif ignored or not is_ignored_file(entry.name):
                         if entry.is_symlink():
                             raise OSError(errno.ELOOP, "is a symbolic link", entry.path)
                         found = entry.stat(follow_symlinks=False)
@@ -60,7 +60,7 @@ class FileStates:
 
     def _add(self, path: bytes, found: os.stat_result, modified: int | None) -> None:
         """``modified`` is None for a folder whose names are looked at one by one: those that are ignored may come and go."""
-        self.newest = max(self.newest, found.st_ctime_ns)
+        self.newest = max(self.newest, found.st_ctime_ns, modified or 0)
         times = None if modified is None else (found.st_size, modified, found.st_ctime_ns)
         state = (path, found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_dev, times)
         self._digest.update(repr(state).encode("ascii"))

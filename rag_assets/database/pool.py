@@ -12,14 +12,15 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rag_assets.database.embedded import embedded
 from rag_assets.database.migrate import SCHEMA, migrate
+from rag_assets.database.state import STATE, State
 from rag_assets.errors import ConfigurationError, DatabaseLost, RagAssetsError
 from rag_assets.failpoints import failpoint
 from rag_assets.settings import Settings
-from rag_assets.stamp import DATABASE_STATE
 
 CONNECT_SECONDS = 10
 POOL_SIZE = 10
@@ -82,10 +83,9 @@ class Database:
         self.url = url
         self._conninfo = _conninfo(url, name)
         self._revive = revive
-        self._limit = f"SET LOCAL transaction_timeout = {BRIEF * frozen_seconds * 1000:.0f}".encode()
         self._proven: WeakKeyDictionary[psycopg.Connection[Any], float] = WeakKeyDictionary()
-        self.state_when_opened: str | None = None
-        """As ``rag_assets.stamp.DATABASE_STATE`` tells it; None where it can't be told."""
+        self.state_when_opened: State | None = None
+        """As :mod:`rag_assets.database.state` tells it; None where it can't be told."""
         self._check()
         self.pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
             self._conninfo,
@@ -164,8 +164,8 @@ class Database:
         try:
             kind: LiteralString = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
             with self.pool.connection() as connection, _begun(connection, kind, pipelined=pipelined):
-                if (brief or pipelined) and _can_be_limited(connection):
-                    connection.execute(self._limit)
+                if not (brief or pipelined) and _can_be_limited(connection):
+                    connection.execute("SET LOCAL transaction_timeout = 0")
                 yield connection
                 if not snapshot:
                     failpoint("transaction.commit")
@@ -194,13 +194,16 @@ class Database:
         self.pool.close()
 
 
-def _state(connection: psycopg.Connection[Any]) -> str | None:
+def _state(connection: psycopg.Connection[Any]) -> State | None:
     try:
-        row = connection.execute(DATABASE_STATE).fetchone()
-    except errors.InsufficientPrivilege:
+        row = connection.execute(STATE).fetchone()
+    except psycopg.DatabaseError:
+        if connection.closed:
+            raise
+        # Some hosted servers don't let everybody ask.
         connection.rollback()
         return None
-    return None if row is None else str(row[0])
+    return None if row is None else (row[0], row[1])
 
 
 def _can_be_limited(connection: psycopg.Connection[Any]) -> bool:
@@ -217,17 +220,15 @@ def _begun(connection: psycopg.Connection[Any], kind: LiteralString, *, pipeline
                 connection.execute("SET TRANSACTION " + kind)
             yield
         return
-    connection.autocommit = True
     try:
         with connection.pipeline():
             connection.execute("BEGIN " + kind)
             yield
             connection.execute("COMMIT")
     finally:
-        if not connection.closed:
-            # Nothing is left to undo, unless a statement failed.
+        if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+            # A statement failed.
             connection.rollback()
-            connection.autocommit = False
 
 
 def _is_silent(connection: psycopg.Connection[Any]) -> bool:
@@ -246,9 +247,12 @@ def _conninfo(url: str, name: str) -> str:
 def _configure(connection: psycopg.Connection[Any], *, frozen_seconds: float) -> None:
     from pgvector.psycopg import register_vector
 
+    # Every transaction begins with a BEGIN of its own.
+    connection.autocommit = True
     connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(SCHEMA)))
-    connection.execute(
-        sql.SQL("SET idle_in_transaction_session_timeout = {}").format(sql.Literal(int(frozen_seconds * 1000)))
-    )
+    silent = int(frozen_seconds * 1000)
+    connection.execute(sql.SQL("SET idle_in_transaction_session_timeout = {}").format(sql.Literal(silent)))
+    if _can_be_limited(connection):
+        # Of the brief ones, which are the many; another lifts it for itself.
+        connection.execute(sql.SQL("SET transaction_timeout = {}").format(sql.Literal(BRIEF * silent)))
     register_vector(connection)
-    connection.commit()

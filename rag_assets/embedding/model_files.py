@@ -34,11 +34,9 @@ def model_folder(model: str) -> Path:
     Raises:
         ConfigurationError: it is nowhere to be had; lists what was tried and the cures.
     """
-    if model in BUNDLED:
-        package, folder = BUNDLED[model]
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            return Path(next(iter(spec.submodule_search_locations))) / folder
+    installed = bundled_folder(model)
+    if installed is not None:
+        return installed
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
@@ -49,6 +47,16 @@ def model_folder(model: str) -> Path:
     if path.is_absolute() or model.startswith((".", "~")):
         raise ConfigurationError(f"embedder.model = {model!r}: there is no such folder.")
     return _from_hub(model)
+
+
+def bundled_folder(model: str) -> Path | None:
+    """The folder of a model that an installed package carries, by its name; None where none does."""
+    if model not in BUNDLED:
+        return None
+    package, folder = BUNDLED[model]
+    spec = importlib.util.find_spec(package)
+    found = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(found))) / folder if found else None
 
 
 def local_folder(model: str) -> Path | None:

@@ -1,10 +1,9 @@
 """Search: embed the question with the served model, find and rank passages in the served generation, in one snapshot."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from rag_assets.database.generations import Generation
 from rag_assets.errors import ConfigurationError
@@ -154,7 +153,7 @@ def _hits(
     reranked: Mapping[str, float],
 ) -> tuple[Hit, ...]:
     parts = {"dense": found.dense, "bm25": found.bm25, "fused": found.fused, "rerank": reranked}
-    ranks = {name: rank_of(scores, order) for name, scores in parts.items()}
+    ranks = {name: rank_of(scores, order) if scores else {} for name, scores in parts.items()}
     hits = []
     for rank, item in enumerate(order, start=1):
         row = rows[item]
@@ -162,7 +161,7 @@ def _hits(
         scores = {name: round(values[item], 6) if item in values else None for name, values in parts.items()}
         if item in found.other_bm25 and scores["bm25"] is None:
             scores["bm25"] = round(found.other_bm25[item], 6)
-        if not np.isnan(row.dense):
+        if not math.isnan(row.dense):
             # Also of what only the lexical side found: answers judge by it whether a passage is about the question.
             scores["dense"] = round(row.dense, 6)
         hits.append(

@@ -24,6 +24,8 @@ DOCUMENTS = {
 }
 MARK = 4711
 """What no sync would count here."""
+ATTEMPTS = 3
+"""A server that is awake begins transactions of its own now and then, after which nothing is known to be unchanged."""
 _SETTLED = 2.1
 """Seconds that files must have been left alone before a sync trusts their times."""
 DOCUMENT_COUNTS = {"added", "changed", "renamed", "removed", "metadata_only", "unchanged", "quarantined"}
@@ -244,21 +246,24 @@ def test_a_sync_that_need_not_look_prints_the_same_and_leaves_the_database_aslee
     time.sleep(_SETTLED)
     looked = command.json("sync")
     (stamp,) = (command.home / "stamps").iterdir()
-    asleep = _server_log(command)
 
-    def is_told_by_the_stamp() -> bool:
+    def is_told_by_the_stamp(attempts: int = ATTEMPTS) -> bool:
         noted = json.loads(stamp.read_text(encoding="utf-8"))
         noted["report"]["chunks"]["total"] = MARK
         stamp.write_text(json.dumps(noted), encoding="utf-8")
         told = command.json("sync")
         assert told.keys() == looked.keys()
         assert told["documents"] == looked["documents"]
-        return bool(told["chunks"]["total"] == MARK)
+        return bool(told["chunks"]["total"] == MARK) or (attempts > 1 and is_told_by_the_stamp(attempts - 1))
 
     assert is_told_by_the_stamp()
     assert command.succeed("sync").out.startswith(
         "default: nothing changed; 3 documents, 0 texts embedded.\n  1 file is not"
     )
+    assert command.json("sync", "--allow-mass-delete")["chunks"]["total"] == 3
+    assert is_told_by_the_stamp()
+    asleep = _server_log(command)
+    assert is_told_by_the_stamp()
     assert _server_log(command) == asleep
     server = embedded(command.home)
     url = server.acquire()
@@ -266,10 +271,13 @@ def test_a_sync_that_need_not_look_prints_the_same_and_leaves_the_database_aslee
         assert is_told_by_the_stamp()
         with psycopg.connect(url) as connection:
             connection.execute("UPDATE rag.document SET collection = collection")
-        assert not is_told_by_the_stamp()
+        assert not is_told_by_the_stamp(attempts=1)
         assert is_told_by_the_stamp()
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE rag.document SET collection = collection")
     finally:
         server.release()
+    assert not is_told_by_the_stamp(attempts=1)
     assert is_told_by_the_stamp()
     assert command.json("sync", "--verify")["chunks"]["total"] == 3
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ import psycopg
 import pytest
 
 from rag_assets.documents.source import FileUnreadable
+from rag_assets.documents.sources import DocumentSource
 from rag_assets.indexing.planning import Planned
 from rag_assets.indexing.sync import sync
 from rag_assets.indexing.sync_report import SyncReport
-from rag_assets.models import Spent
 from rag_assets.runtime import Runtime
 from rag_assets.stamp import Stamp
 from rag_assets_tests.driving import OpenIndex, corpus, run, write
-from rag_assets_tests.fakes import DirectRunner, FakeEmbedder
+from rag_assets_tests.fakes import DirectRunner
 
 FORGET_ONE = "DELETE FROM rag.document WHERE doc_id = (SELECT min(doc_id) FROM rag.document)"
 ATTEMPTS = 5
@@ -42,13 +43,16 @@ def indexed(open_index: OpenIndex, source: Path) -> Callable[..., SyncReport]:
     return lambda **settings: noted(open_index(**settings))
 
 
-def noted(runtime: Runtime, *, settled: bool = True) -> SyncReport:
-    """A sync as the command does it; ``settled``: as if every file had been left alone for a while."""
+def noted(
+    runtime: Runtime, *, settled: bool = True, meanwhile: Callable[[], Any] = lambda: None, **options: bool
+) -> SyncReport:
+    """A sync as the command does it. ``settled``: as if every file had been left alone for a while; ``meanwhile`` happens when it has looked."""
     stamp = Stamp(None, None)
     stamp._began += 60_000_000_000 if settled else 0
     stamp.begin(runtime, "default")
     plans: list[Planned] = []
-    report = sync(runtime, "default", lambda: DirectRunner(runtime), accepted=plans.append)
+    report = sync(runtime, "default", lambda: DirectRunner(runtime), accepted=plans.append, **options)
+    meanwhile()
     for planned in plans:
         stamp.write(runtime, planned, report)
     return report
@@ -171,12 +175,13 @@ def test_what_is_never_a_document_changes_nothing(
     assert known() is not None
 
 
-def test_a_copy_of_the_home_is_looked_into(
+def test_other_packages_are_looked_into(
     indexed: Callable[..., SyncReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "packages").mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "packages")])
     assert is_known_after(indexed)
-    (tmp_path / "home").rename(tmp_path / "copy")
-    monkeypatch.setenv("RAG_HOME", str(tmp_path / "copy"))
+    (tmp_path / "packages" / "another.dist-info").mkdir()
     assert known() is None
 
 
@@ -184,69 +189,88 @@ def test_files_that_may_have_changed_unseen_are_looked_into_again(open_index: Op
     corpus(source, 2)
     run(open_index())
     assert noted(open_index(), settled=False).nothing_changed
-    assert known() is None
+    assert not stamp_file().exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: rewrite(folder / "documents" / "d00.md"),
+        lambda folder: (folder / "documents" / "d00.md").unlink(),
+        lambda folder: write(folder, "rag_assets.toml", ""),
+        lambda folder: write(folder, "documents/new.md", "# New\n"),
+    ],
+    ids=["another content", "a file gone", "a settings file", "a new file"],
+)
+def test_what_changed_after_a_sync_had_looked_at_it_leaves_no_stamp(
+    change: Callable[[Path], Any], open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    corpus(source, 4)
+    run(open_index())
+    assert noted(open_index(), meanwhile=lambda: change(tmp_path)).nothing_changed
+    assert not stamp_file().exists()
 
 
 def test_a_sync_that_did_something_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
     corpus(source, 2)
     assert noted(open_index()).generation["promoted"]
-    assert known() is None
+    write(source, "new.md", "# New\n\nA new document.\n")
+    assert noted(open_index()).documents["added"] == 1
+    assert not stamp_file().exists()
     os.utime(source / "d00.md", (1e9, 1e9))
     assert noted(open_index()).nothing_changed  # but for the time it noted
     assert known() is None
 
 
-def test_a_deletion_held_back_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
-    corpus(source, 8)
-    run(open_index())
-    for number in range(4):
-        (source / f"d{number:02d}.md").unlink()
-    assert noted(open_index()).withheld
-    assert known() is None
+class Locked:
+    """A folder, one of whose files can't be read just now."""
+
+    def __init__(self, folder: DocumentSource) -> None:
+        self._folder = folder
+
+    def digest(self, path: bytes) -> Any:
+        """See ``DocumentSource``."""
+        if path == b"locked.md":
+            raise FileUnreadable("locked.md can't be read.")
+        return self._folder.digest(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._folder, name)
 
 
 def test_what_could_not_be_read_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
     corpus(source, 4)
     run(open_index())
     write(source, "locked.md", "# Locked\n")
-    index = open_index()
-    folder = index.source("default")
-
-    class Locked:
-        """The folder, one of whose files can't be read just now."""
-
-        def digest(self, path: bytes) -> Any:
-            if path == b"locked.md":
-                raise FileUnreadable("locked.md can't be read.")
-            return folder.digest(path)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(folder, name)
-
-    index._sources["default"] = Locked()  # type: ignore[assignment]
-    assert noted(index).nothing_changed
-    assert known() is None
-
-
-class Served(FakeEmbedder):
-    """An embedder behind a server."""
-
-    spent = Spent()
-
-    def usd_per_token(self) -> None:
-        """Nobody knows."""
-
-    def prove(self) -> None:
-        """It is what it was."""
+    for _ in range(2):  # the first notes the file, and what is written to the database has the next look anyway
+        index = open_index()
+        index._sources["default"] = Locked(index.source("default"))  # type: ignore[assignment]
+        assert noted(index).nothing_changed
+    assert not stamp_file().exists()
 
 
 def test_a_model_behind_a_server_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
     corpus(source, 2)
+    model = {"embedder": {"backend": "litellm", "model": "all-MiniLM-L6-v2"}}
+    run(open_index(**model))
+    assert noted(open_index(**model)).nothing_changed
+    assert not stamp_file().exists()
+
+
+def test_a_generation_that_stands_elsewhere_leaves_no_stamp(
+    open_index: OpenIndex, source: Path, postgres_url: str
+) -> None:
+    corpus(source, 2)
     run(open_index())
-    index = open_index()
-    index._given_embedder = Served(version=index.settings.embedder.model, dimension=64)
-    assert noted(index).nothing_changed
-    assert known() is None
+    with psycopg.connect(postgres_url) as connection:
+        # One that was left for PostgreSQL, and whose server is gone: each sync tries to catch up with it there.
+        connection.execute("""
+            INSERT INTO rag.generation (collection, sequence, chunker_fp, embedder_fp, index_fp, dimension, state, config)
+            SELECT collection, sequence + 1, chunker_fp, embedder_fp, 'other', dimension, 'retired',
+                config || '{"store": {"kind": "weaviate"}}' FROM rag.generation""")
+    weaviate = {"weaviate": {"url": "http://127.0.0.1:1"}}
+    assert noted(open_index(**weaviate)).nothing_changed
+    assert not stamp_file().exists()
 
 
 def test_a_damaged_stamp_counts_for_nothing(indexed: Callable[..., SyncReport]) -> None:
@@ -277,18 +301,14 @@ def test_a_folder_that_was_put_in_place_meanwhile_leaves_no_stamp(
     (tmp_path / "other").mkdir()
     source.rename(tmp_path / "real")
     source.symlink_to("real")
-    index = open_index()
-    stamp = Stamp(None, None)
-    stamp._began += 60_000_000_000
-    stamp.begin(index, "default")
-    plans: list[Planned] = []
-    report = sync(index, "default", lambda: DirectRunner(index), accepted=plans.append)
-    source.unlink()
-    source.symlink_to("other")
-    stamp.write(index, plans[0], report)
-    assert report.nothing_changed
+
+    def replace() -> None:
+        source.unlink()
+        source.symlink_to("other")
+
+    assert noted(open_index(), meanwhile=replace).nothing_changed
     assert not stamp_file().exists()
     source.unlink()
     source.symlink_to("real")
-    stamp.write(index, plans[0], report)
+    assert noted(open_index()).nothing_changed
     assert stamp_file().exists()

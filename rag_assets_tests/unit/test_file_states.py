@@ -79,6 +79,17 @@ def test_what_is_never_a_document_is_not_looked_at(folder: Path) -> None:
     assert state(folder) == before
 
 
+def test_what_is_ignored_elsewhere_can_be_looked_at(folder: Path) -> None:
+    def everything() -> str:
+        states = FileStates()
+        states.see_all(os.fsencode(folder), ignored=True)
+        return states.digest()
+
+    before = everything()
+    rewrite(folder / "below" / ".hidden" / "three.md")
+    assert everything() != before
+
+
 def test_a_folder_that_is_gone_says_so(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
         state(folder / "nowhere")
