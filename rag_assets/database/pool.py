@@ -1,5 +1,6 @@
 """One pooled connection to the project's PostgreSQL, embedded or not."""
 
+import json
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from rag_assets.database.embedded import embedded
@@ -37,6 +39,7 @@ PROVEN_SECONDS = 10.0
 so or closes the socket. A network that swallowed it says nothing."""
 _TRANSACTION_TIMEOUT_SINCE = 170_000
 """PostgreSQL's version that has ``transaction_timeout``."""
+_JSON = json.JSONDecoder()
 _LOST = (
     errors.AdminShutdown,
     errors.CrashShutdown,
@@ -256,3 +259,9 @@ def _configure(connection: psycopg.Connection[Any], *, frozen_seconds: float) ->
         # Of the brief ones, which are the many; another lifts it for itself.
         connection.execute(sql.SQL("SET transaction_timeout = {}").format(sql.Literal(BRIEF * silent)))
     register_vector(connection)
+    set_json_loads(_json_value, connection)
+
+
+def _json_value(data: str | bytes) -> Any:
+    """A value as PostgreSQL prints it: UTF-8, with nothing around it. ``json.loads`` would look for both, which takes as long again."""
+    return _JSON.raw_decode(data if isinstance(data, str) else data.decode("utf-8"))[0]

@@ -153,12 +153,16 @@ def _hits(
     reranked: Mapping[str, float],
 ) -> tuple[Hit, ...]:
     parts = {"dense": found.dense, "bm25": found.bm25, "fused": found.fused, "rerank": reranked}
-    ranks = {name: rank_of(scores, order) if scores else {} for name, scores in parts.items()}
+    given = {name: (values, rank_of(values, order)) for name, values in parts.items() if values}
     hits = []
     for rank, item in enumerate(order, start=1):
         row = rows[item]
         metadata = dict(row.payload)
-        scores = {name: round(values[item], 6) if item in values else None for name, values in parts.items()}
+        scores: dict[str, float | None] = dict.fromkeys(parts)
+        ranks: dict[str, int | None] = dict.fromkeys(parts)
+        for name, (values, ranked) in given.items():
+            if item in values:
+                scores[name], ranks[name] = round(values[item], 6), ranked[item]
         if item in found.other_bm25 and scores["bm25"] is None:
             scores["bm25"] = round(found.other_bm25[item], 6)
         if not math.isnan(row.dense):
@@ -172,7 +176,7 @@ def _hits(
                 text=row.text,
                 scores=scores,
                 metadata=metadata,
-                ranks={name: ranks[name].get(item) for name in parts},
+                ranks=ranks,
                 collection=collection,
             )
         )

@@ -229,7 +229,7 @@ def fetch(
 ) -> dict[str, Row]:
     """Rows by id; ``dense`` is the cosine similarity to ``vector``, nan without one."""
     half = HalfVector(vector) if vector is not None else None
-    return {row[0]: Row(*row) for row in statements.rows(connection, generation, chunk_ids, half).fetchall()}
+    return {row[0]: Row._make(row) for row in statements.rows(connection, generation, chunk_ids, half).fetchall()}
 
 
 def similarities(
@@ -246,7 +246,7 @@ def nearest_rows(
 ) -> list[Row]:
     """The rows that :func:`nearest` finds, whole, in the same statement."""
     statements.set_beam(connection, k, ef_search)
-    return [Row(*row) for row in statements.nearest_rows(connection, generation, HalfVector(vector), k).fetchall()]
+    return [Row._make(row) for row in statements.nearest_rows(connection, generation, HalfVector(vector), k).fetchall()]
 
 
 def nearest(
