@@ -108,7 +108,7 @@ class Stamp:
 def _found_nothing(planned: "Planned", report: "SyncReport") -> bool:
     """Whether nothing was to be done, and nothing that could not be read may be readable by now."""
     unreadable = any(problem.unreadable for problem in planned.problems)
-    return report.nothing_changed and not unreadable and report.generation["state"] == "live"
+    return report.nothing_changed and not unreadable
 
 
 def _is_elsewhere(runtime: "Runtime", report: "SyncReport") -> bool:

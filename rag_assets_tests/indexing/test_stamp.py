@@ -269,7 +269,8 @@ def test_a_generation_that_stands_elsewhere_leaves_no_stamp(
             SELECT collection, sequence + 1, chunker_fp, embedder_fp, 'other', dimension, 'retired',
                 config || '{"store": {"kind": "weaviate"}}' FROM rag.generation""")
     weaviate = {"weaviate": {"url": "http://127.0.0.1:1"}}
-    assert noted(open_index(**weaviate)).nothing_changed
+    for _ in range(2):  # at first its client is imported, which adds to where Python imports from
+        assert noted(open_index(**weaviate)).nothing_changed
     assert not stamp_file().exists()
 
 
