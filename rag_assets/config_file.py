@@ -1,7 +1,6 @@
 """Where the settings file and the home folder are, found without what it takes to validate settings."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: it can't be read, or is not TOML.
     """
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

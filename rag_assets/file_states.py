@@ -6,6 +6,8 @@ As make and git tell it: by name, size, times (the inode's among them, which nob
 import errno
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from rag_assets.documents.names import is_ignored_file, is_ignored_folder
 
@@ -33,7 +35,7 @@ class FileStates:
         except (FileNotFoundError, NotADirectoryError):
             self._digest.update(repr((path, None)).encode("utf-8", "surrogateescape"))
         else:
-            self._add(os.fsencode(path), found, found.st_mtime_ns)
+            self._add([self._state(os.fsencode(path), found, found.st_mtime_ns)])
 
     def see_all(self, root: bytes, *, ignored: bool = False) -> None:
         """Everything below a folder; names that are never documents or programs count for nothing, unless ``ignored``.
@@ -42,25 +44,30 @@ class FileStates:
             OSError: a folder can't be listed, or there is a symbolic link: what it leads to may change and show nothing of it here.
         """
         top = os.path.realpath(root)
-        self._add(top, os.stat(top), None)
+        self._add([self._state(top, os.stat(top), None)])
         pending = [top]
         while pending:
-            folder = pending.pop()
-            with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
+            found, folders = [], []
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         if ignored or not is_ignored_folder(entry.name):
-                            self._add(entry.path, entry.stat(follow_symlinks=False), None)
-                            pending.append(entry.path)
+                            found.append(self._state(entry.path, entry.stat(follow_symlinks=False), None))
+                            folders.append(entry.path)
                     elif ignored or not is_ignored_file(entry.name):
                         if entry.is_symlink():
                             raise OSError(errno.ELOOP, "is a symbolic link", entry.path)
-                        found = entry.stat(follow_symlinks=False)
-                        self._add(entry.path, found, found.st_mtime_ns)
+                        status = entry.stat(follow_symlinks=False)
+                        found.append(self._state(entry.path, status, status.st_mtime_ns))
+            pending += sorted(folders)
+            self._add(sorted(found))
 
-    def _add(self, path: bytes, found: os.stat_result, modified: int | None) -> None:
+    def _state(self, path: bytes, found: os.stat_result, modified: int | None) -> tuple[Any, ...]:
         """``modified`` is None for a folder whose names are looked at one by one: those that are ignored may come and go."""
-        self.newest = max(self.newest, found.st_ctime_ns, modified or 0)
-        times = None if modified is None else (found.st_size, modified, found.st_ctime_ns)
-        state = (path, found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_dev, times)
-        self._digest.update(repr(state).encode("ascii"))
+        changed = found.st_ctime_ns
+        self.newest = max(self.newest, changed, modified or 0)
+        times = None if modified is None else (found.st_size, modified, changed)
+        return path, found.st_mode, found.st_uid, found.st_gid, found.st_ino, found.st_dev, times
+
+    def _add(self, states: Sequence[tuple[Any, ...]]) -> None:
+        self._digest.update(repr(states).encode("ascii"))

@@ -15,9 +15,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -140,6 +138,8 @@ def _database(call: "_Call", cluster: Any) -> Any:
 
 
 def _replace(file: Path, text: str) -> None:
+    import tempfile
+
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
     try:
@@ -225,7 +225,8 @@ def _digest(parts: Iterable[object]) -> str:
 
 def _graphics() -> tuple[bool, bool]:
     """Whether there is an NVIDIA driver, or its tool."""
-    return os.path.exists("/proc/driver/nvidia"), shutil.which("nvidia-smi") is not None
+    tools = (os.path.join(folder, "nvidia-smi") for folder in os.get_exec_path())
+    return os.path.exists("/proc/driver/nvidia"), any(map(os.path.exists, tools))
 
 
 def _boot() -> str:

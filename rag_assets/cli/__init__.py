@@ -1,6 +1,5 @@
-"""The ``rag-assets`` command. Heavy parts are imported inside commands, so that ``--help`` is quick."""
+"""The ``rag-assets`` command. A command is imported when it is asked for, and heavy parts inside it, so that it is quick."""
 
-from rag_assets.cli import bench, capacity, documents, golden, impact, operations, questions, tuning, up
 from rag_assets.cli.main import main
 
-__all__ = ["bench", "capacity", "documents", "golden", "impact", "main", "operations", "questions", "tuning", "up"]
+__all__ = ["main"]

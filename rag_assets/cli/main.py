@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -34,8 +35,35 @@ def importing_much() -> Iterator[None]:
         gc.enable()
 
 
+_COMMANDS = {
+    "bench": ("bench",),
+    "capacity": ("capacity",),
+    "documents": ("plan", "retry", "status", "sync"),
+    "golden": ("questions",),
+    "impact": ("compare",),
+    "operations": ("demo", "doctor", "forget", "gc", "promote", "reconcile", "rollback"),
+    "questions": ("ask", "evaluate", "search"),
+    "tuning": ("tune",),
+    "up": ("up",),
+}
+"""Module of this package -> the commands it adds to the group when it is imported."""
+_MODULES = {command: module for module, commands in _COMMANDS.items() for command in commands}
+
+
 class _Group(click.Group):
-    """Commands whose ``--json`` holds for usage errors, too."""
+    """Commands that are imported when they are asked for, and whose ``--json`` holds for usage errors, too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, sorted; whoever lists them wants to know what each does, too."""
+        for module in _COMMANDS:
+            import_module(f"rag_assets.cli.{module}")
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See ``click.Group``."""
+        if cmd_name in _MODULES:
+            import_module(f"rag_assets.cli.{_MODULES[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command named; click itself prints the usage and ends with 2."""

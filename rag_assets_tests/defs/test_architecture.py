@@ -38,11 +38,12 @@ def test_only_the_definitions_know_dagster() -> None:
     assert knowing == {"defs", "definitions.py"}
 
 
-@pytest.mark.parametrize("module", ["plan", "fingerprint", "models", "settings", "errors"])
+@pytest.mark.parametrize("module", ["plan", "fingerprint", "models", "config_file", "settings", "errors"])
 def test_the_core_imports_nothing_of_the_project_but_the_core(module: str) -> None:
     folder = PACKAGE / module
     files = sorted(folder.glob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
-    known = ("rag_assets.errors", "rag_assets.fingerprint", "rag_assets.models", f"rag_assets.{module}")
+    core = ("errors", "fingerprint", "models", "config_file", module)
+    known = tuple(f"rag_assets.{name}" for name in core)
     for path in files:
         names = {
             name for name in imported(ast.parse(path.read_text(encoding="utf-8"))) if name.startswith("rag_assets")
@@ -50,10 +51,13 @@ def test_the_core_imports_nothing_of_the_project_but_the_core(module: str) -> No
         assert all(name.startswith(known) for name in names), path
 
 
-@pytest.mark.parametrize("module", ["rag_assets.definitions", "rag_assets.cli"])
-def test_importing_an_entry_point_imports_no_heavy_library(module: str, tmp_path: Path) -> None:
+COMMANDS = "from rag_assets.cli import main; import click; main.list_commands(click.Context(main))"
+
+
+@pytest.mark.parametrize("importing", ["import rag_assets.definitions", COMMANDS], ids=["definitions", "commands"])
+def test_importing_an_entry_point_imports_no_heavy_library(importing: str, tmp_path: Path) -> None:
     """The code location is imported again for every run: seconds here are seconds of each."""
-    script = f"import {module}, sys; print(*sorted(name for name in {HEAVY!r} if name in sys.modules))"
+    script = f"{importing}; import sys; print(*sorted(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True
     )
