@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,19 +47,19 @@ _UNCLEAR = (OSError, ValueError, LookupError, TypeError, RuntimeError, RagAssets
 class Stamp:
     """The stamp of calls like one that has just been made; make it before anything else is read."""
 
-    def __init__(self, source: object, collection: str | None) -> None:
-        """``source`` and ``collection`` are the command's options."""
-        self._arguments = (repr(source), repr(collection))
+    def __init__(self, words: Sequence[str]) -> None:
+        """``words``: the command's, after the name of the program."""
+        self._words = tuple(words)
         self._began = time.time_ns()
         self._started = time.perf_counter()
         self._call: _Call | None = None
         self._folders: _Folders | None = None
         self._files = ""
         with suppress(*_UNCLEAR):
-            self._call = _Call.now(self._arguments)
+            self._call = _Call.now(self._words)
 
-    def report(self) -> dict[str, Any] | None:
-        """What a sync would report, if nothing has changed since one that found nothing to do; None: it has to look."""
+    def told(self) -> str | None:
+        """What the command prints, if nothing has changed since it found nothing to do; None: it has to look."""
         call = self._call
         if call is None:
             return None
@@ -69,8 +69,11 @@ class Stamp:
                 return None
             if noted["database"] != _database(call, noted["cluster"]):
                 return None
-            report: dict[str, Any] = noted["report"]
-            return {**report, "seconds": {**report["seconds"], "total": round(time.perf_counter() - self._started, 3)}}
+            if isinstance(noted["printed"], str):
+                return noted["printed"]
+            report = noted["printed"]
+            report["seconds"]["total"] = round(time.perf_counter() - self._started, 3)
+            return json.dumps(report, ensure_ascii=False)
         except _UNCLEAR:
             return None
 
@@ -80,14 +83,14 @@ class Stamp:
             self._folders = _Folders.of(runtime, collection)
             self._files = self._folders.states().digest() if self._folders else ""
 
-    def write(self, runtime: "Runtime", planned: "Planned", report: "SyncReport") -> None:
+    def write(self, runtime: "Runtime", planned: "Planned", report: "SyncReport", text: str | None) -> None:
         """Note the state in which that sync found nothing to do; nothing is noted if it did something, or if what it looked at can't
-        be compared, or may have changed meanwhile."""
+        be compared, or may have changed meanwhile. ``text`` is what it printed; None: its report as JSON."""
         opened = runtime.database.state_when_opened
         if self._call is None or self._folders is None or opened is None or not _found_nothing(planned, report):
             return
         with suppress(*_UNCLEAR):
-            call, files = _Call.now(self._arguments), self._folders.states()
+            call, files = _Call.now(self._words), self._folders.states()
             same = call == self._call and files.digest() == self._files
             if not same or max(call.newest, files.newest) > self._began - _SETTLED_NS or _is_elsewhere(runtime, report):
                 return
@@ -98,7 +101,7 @@ class Stamp:
                 "files": self._files,
                 "database": opened[0] if cluster else list(opened),
                 "cluster": cluster,
-                "report": asdict(report),
+                "printed": asdict(report) if text is None else text,
             }
             _replace(call.file, json.dumps(content, default=str))
 
@@ -188,14 +191,14 @@ class _Call:
     """Where the stamp of such calls is."""
     postgres_url: str | None
     digest: str
-    """Of arguments, environment, user and machine, and of the states of the settings' files, the program, and the folders that Python
+    """Of words, environment, user and machine, and of the states of the settings' files, the program, and the folders that Python
     imports from: what is installed there, or removed, changes theirs."""
     newest: int
     """When any of these files changed last, in nanoseconds since the epoch."""
 
     @classmethod
-    def now(cls, arguments: tuple[str, str]) -> "_Call":
-        """The call with these arguments."""
+    def now(cls, words: tuple[str, ...]) -> "_Call":
+        """The call with these words."""
         config = config_file.find_config()
         data = config_file.read_toml(config) if config else {}
         home = config_file.home_folder(data, config)
@@ -213,8 +216,8 @@ class _Call:
         place = (os.getcwd(), str(home), os.geteuid(), variables)
         python = (sys.version, sys.prefix, sys.path)
         machine = (tuple(os.uname()), _boot(), *_graphics())
-        name = _digest((arguments, os.environ.get("RAG_COLLECTION"), os.environ.get("RAG_SOURCE"), program))[:16]
-        digest = _digest((_FORMAT, arguments, place, python, machine, files.digest()))
+        name = _digest((words, os.environ.get("RAG_COLLECTION"), os.environ.get("RAG_SOURCE"), program))[:16]
+        digest = _digest((_FORMAT, words, place, python, machine, files.digest()))
         url = os.environ.get("RAG_POSTGRES_URL") or data.get("postgres_url")
         return cls(home / "stamps" / f"{name}.json", url, digest, files.newest)
 

@@ -1,9 +1,9 @@
 """``plan``, ``sync`` and ``status``: what the index is made of."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -70,12 +70,7 @@ def sync(
     source: Path | str | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool
 ) -> None:
     """Bring the index up to date: plan, update the dirty shards, check, promote."""
-    stamp = Stamp(source, collection)
-    with reporting(as_json):
-        known = None if verify or allow_mass_delete else stamp.report()
-        if known is not None:
-            emit(known) if as_json else print_sync(SimpleNamespace(**known, nothing_changed=True))
-            return
+    stamp = Stamp(sys.argv[1:])
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         plans: list[Planned] = []
 
@@ -86,14 +81,15 @@ def sync(
 
         stamp.begin(runtime, name)
         report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted)
-        for planned in plans:
-            stamp.write(runtime, planned, report)
+        text = None if as_json else described(report)
+        for planned in plans if not (verify or allow_mass_delete) else ():
+            stamp.write(runtime, planned, report, text)
         bars.__exit__(None, None, None)
         problem = report.refused or _withheld(report)
-        if as_json:
+        if text is None:
             emit({**asdict(report), **({"error": problem, "exit_code": 3} if problem else {})})
         else:
-            print_sync(report)
+            click.echo(text)
         if problem:
             fail(problem, 3, False)
 
@@ -138,30 +134,31 @@ def local_runner(runtime: "Runtime") -> "Runner":
     return LocalRunner(runtime, build_definitions(runtime=runtime, pooled=False))
 
 
-def print_sync(report: Any) -> None:
+def described(report: Any) -> str:
     """A sync in a few lines."""
     documents = report.documents
     if report.nothing_changed and not report.withheld:
-        click.echo(f"{report.collection}: nothing changed; {documents['unchanged']:,} documents, 0 texts embedded.")
+        lines = [f"{report.collection}: nothing changed; {documents['unchanged']:,} documents, 0 texts embedded."]
     else:
         done = ", ".join(
             f"{documents[key]:,} {key.replace('_', ' ')}"
             for key in ("added", "changed", "renamed", "removed", "metadata_only", "reindexed", "unchanged")
             if documents[key]
         )
-        click.echo(f"{report.collection}: {done or 'no documents'}")
-        click.echo(
+        lines = [
+            f"{report.collection}: {done or 'no documents'}",
             f"  {report.chunks['added']:,} chunks added, {report.chunks['removed']:,} removed, {report.chunks['total']:,} in all; "
             f"{report.embeddings['computed']:,} texts embedded, {report.embeddings['reused']:,} vectors reused; "
-            f"{report.seconds['total']:.1f} s"
-        )
+            f"{report.seconds['total']:.1f} s",
+        ]
         if report.generation["promoted"]:
-            click.echo(f"  {report.generation['name']} is live.")
+            lines.append(f"  {report.generation['name']} is live.")
         if report.rebuilt_because:
-            click.echo(f"  A new index was built beside the live one: {report.rebuilt_because}.")
+            lines.append(f"  A new index was built beside the live one: {report.rebuilt_because}.")
     if documents["quarantined"]:
         files = "file is" if documents["quarantined"] == 1 else "files are"
-        click.echo(f"  {documents['quarantined']:,} {files} not indexed; `rag-assets status` says why.")
+        lines.append(f"  {documents['quarantined']:,} {files} not indexed; `rag-assets status` says why.")
+    return "\n".join(lines)
 
 
 @main.command()
@@ -179,7 +176,7 @@ def retry(source: Path | str | None, collection: str | None, as_json: bool, docu
             emit({"retried": asked, **asdict(report)})
             return
         click.echo(f"{len(asked):,} files tried again.")
-        print_sync(report)
+        click.echo(described(report))
 
 
 @main.command()

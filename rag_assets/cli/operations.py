@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rag_assets.cli.documents import local_runner, print_sync, run_sync
+from rag_assets.cli.documents import described, local_runner, run_sync
 from rag_assets.cli.main import common, main, reporting, working
 from rag_assets.cli.output import emit, rows
 from rag_assets.errors import GateRefused, RagAssetsError
@@ -168,7 +168,7 @@ def demo(as_json: bool) -> None:
         if as_json:
             emit({"sync": report, "report": path, "answers": [{"question": q, **answer_json(a)} for q, a in answers]})
             return
-        print_sync(report)
+        click.echo(described(report))
         print_evaluation(result, path or "")
         for question, asked in answers:
             click.echo(f"\n{question}")

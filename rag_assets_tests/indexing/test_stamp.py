@@ -20,6 +20,7 @@ from rag_assets.stamp import Stamp
 from rag_assets_tests.driving import OpenIndex, corpus, run, write
 from rag_assets_tests.fakes import DirectRunner
 
+CALL = ("sync", "--json")
 FORGET_ONE = "DELETE FROM rag.document WHERE doc_id = (SELECT min(doc_id) FROM rag.document)"
 ATTEMPTS = 5
 """The server's own housekeeping begins a transaction now and then, after which nothing is known to be unchanged."""
@@ -47,25 +48,26 @@ def noted(
     runtime: Runtime, *, settled: bool = True, meanwhile: Callable[[], Any] = lambda: None, **options: bool
 ) -> SyncReport:
     """A sync as the command does it. ``settled``: as if every file had been left alone for a while; ``meanwhile`` happens when it has looked."""
-    stamp = Stamp(None, None)
+    stamp = Stamp(CALL)
     stamp._began += 60_000_000_000 if settled else 0
     stamp.begin(runtime, "default")
     plans: list[Planned] = []
     report = sync(runtime, "default", lambda: DirectRunner(runtime), accepted=plans.append, **options)
     meanwhile()
     for planned in plans:
-        stamp.write(runtime, planned, report)
+        stamp.write(runtime, planned, report, None)
     return report
 
 
 def known() -> dict[str, Any] | None:
     """What a sync is told without looking."""
-    return Stamp(None, None).report()
+    told = Stamp(CALL).told()
+    return None if told is None else json.loads(told)
 
 
 def stamp_file() -> Path:
     """Where the stamp of such a sync is."""
-    call = Stamp(None, None)._call
+    call = Stamp(CALL)._call
     assert call is not None
     return call.file
 
@@ -155,8 +157,8 @@ def test_another_call_is_looked_into(
     indexed: Callable[..., SyncReport], tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_known_after(indexed)
-    assert Stamp(source, None).report() is None
-    assert Stamp(None, "default").report() is None
+    assert Stamp([*CALL, "--source", str(source)]).told() is None
+    assert Stamp([*CALL, "--verify"]).told() is None
     assert known() is not None
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -288,7 +290,7 @@ def test_a_database_that_does_not_answer_is_left_to_the_sync(
     assert is_known_after(indexed)
     content = json.loads(stamp_file().read_text(encoding="utf-8"))
     monkeypatch.setenv("RAG_POSTGRES_URL", "postgresql://rag@127.0.0.1:1/rag")
-    there = Stamp(None, None)._call
+    there = Stamp(CALL)._call
     assert there is not None
     stamp_file().write_text(json.dumps({**content, "call": there.digest}), encoding="utf-8")
     assert known() is None
