@@ -49,7 +49,8 @@ def measured(
         )
         with Peak(lambda: _tree_rss(process.pid)) as client, Peak(lambda: tree_pss(server)) as backend:
             output, _ = process.communicate()
-        seconds = time.perf_counter() - began
+            # What watches the memory may be in the midst of a look.
+            seconds = time.perf_counter() - began
     if process.returncode:
         raise CommandFailed(
             f"{command[0]} ended with {process.returncode}: …{log.read_text('utf-8', 'replace')[-1500:]}"
