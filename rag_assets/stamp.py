@@ -2,7 +2,8 @@
 
 What such a sync finds follows from what it looks at: how it was called, the settings, the program, the model's files, the documents, and
 the database. It notes the state of all that; while every part of it is the same, the next sync would find the same, and says so without
-loading what it takes to look. This module therefore imports neither settings nor a database driver at its top.
+loading what it takes to look. This module therefore imports neither settings nor a database driver at its top, nor ``dataclasses``, which
+would take longer than all the rest.
 
 Files are compared by their states: those that a sync began with must be those that it ended with, and none may have changed within two
 seconds before, lest it change again without its times showing it ("racy git").
@@ -19,9 +20,8 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rag_assets import config_file
 from rag_assets.database import state
@@ -86,6 +86,8 @@ class Stamp:
     def write(self, runtime: "Runtime", planned: "Planned", report: "SyncReport", text: str | None) -> None:
         """Note the state in which that sync found nothing to do; nothing is noted if it did something, or if what it looked at can't
         be compared, or may have changed meanwhile. ``text`` is what it printed; None: its report as JSON."""
+        from dataclasses import asdict
+
         opened = runtime.database.state_when_opened
         if self._call is None or self._folders is None or opened is None or not _found_nothing(planned, report):
             return
@@ -97,7 +99,7 @@ class Stamp:
             cluster = None if call.postgres_url else _cluster(runtime)
             content = {
                 "call": call.digest,
-                "folders": asdict(self._folders),
+                "folders": self._folders._asdict(),
                 "files": self._files,
                 "database": opened[0] if cluster else list(opened),
                 "cluster": cluster,
@@ -154,8 +156,7 @@ def _replace(file: Path, text: str) -> None:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Folders:
+class _Folders(NamedTuple):
     """Where the documents and the model are."""
 
     documents: str
@@ -183,8 +184,7 @@ class _Folders:
         return files
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """How and where the command was called, as far as that can be known without validating settings."""
 
     file: Path
