@@ -41,6 +41,15 @@ print(*sorted(name for name in sys.modules if name.startswith("rag_assets.cli.")
     assert done.stdout.split() == ["rag_assets.cli.documents", "rag_assets.cli.main", "rag_assets.cli.output"]
 
 
+def test_a_stamp_is_compared_without_what_a_sync_needs() -> None:
+    needed = ("click", "dagster", "dataclasses", "numpy", "psycopg", "psycopg2", "pydantic", "tomllib")
+    code = (
+        f"import rag_assets.__main__, rag_assets.stamp, sys; print(*(name for name in {needed} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+
+
 def test_a_typo_is_told_with_what_was_meant() -> None:
     done = subprocess.run([sys.executable, "-m", "rag_assets", "snyc"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
