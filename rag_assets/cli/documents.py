@@ -1,6 +1,5 @@
 """``plan``, ``sync`` and ``status``: what the index is made of."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +9,12 @@ import click
 
 from rag_assets.cli.main import common, fail, importing_much, main, remember_source, reporting, working
 from rag_assets.cli.output import emit, rows
-from rag_assets.stamp import Stamp
 
 if TYPE_CHECKING:
     from rag_assets.indexing.planning import Planned
     from rag_assets.indexing.sync import Runner
     from rag_assets.runtime import Runtime
+    from rag_assets.stamp import Stamp
 
 _SHOWN = 20
 """Rows of a list that are printed; --json has them all."""
@@ -66,11 +65,19 @@ def plan(
 @common
 @click.option("--verify", is_flag=True, help="Hash every file instead of trusting its size and modification time.")
 @click.option("--allow-mass-delete", is_flag=True, help="Confirm that documents that vanished all at once are gone.")
+@click.pass_obj
 def sync(
-    source: Path | str | None, collection: str | None, as_json: bool, verify: bool, allow_mass_delete: bool
+    stamp: "Stamp | None",
+    source: Path | str | None,
+    collection: str | None,
+    as_json: bool,
+    verify: bool,
+    allow_mass_delete: bool,
 ) -> None:
     """Bring the index up to date: plan, update the dirty shards, check, promote."""
-    stamp = Stamp(sys.argv[1:])
+    if verify or allow_mass_delete:
+        # The next one shall look, too.
+        stamp = None
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
         plans: list[Planned] = []
 
@@ -79,11 +86,12 @@ def sync(
             remember_source(source, name)
             plans.append(planned)
 
-        stamp.begin(runtime, name)
+        if stamp is not None:
+            stamp.begin(runtime, name)
         report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted)
         text = None if as_json else described(report)
-        for planned in plans if not (verify or allow_mass_delete) else ():
-            stamp.write(runtime, planned, report, text)
+        if stamp is not None and plans:
+            stamp.write(runtime, plans[0], report, text)
         bars.__exit__(None, None, None)
         problem = report.refused or _withheld(report)
         if text is None:

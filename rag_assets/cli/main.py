@@ -60,9 +60,9 @@ class _Group(click.Group):
         return super().list_commands(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """See ``click.Group``."""
-        if cmd_name in _MODULES:
-            import_module(f"rag_assets.cli.{_MODULES[cmd_name]}")
+        """See ``click.Group``, which says what may have been meant by a name that there is not: all have to be there then."""
+        for module in [_MODULES[cmd_name]] if cmd_name in _MODULES else _COMMANDS:
+            import_module(f"rag_assets.cli.{module}")
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -53,4 +53,4 @@ def test_a_stamp_is_compared_without_what_a_sync_needs() -> None:
 def test_a_typo_is_told_with_what_was_meant() -> None:
     done = subprocess.run([sys.executable, "-m", "rag_assets", "snyc"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "No such command 'snyc'" in done.stderr
+    assert "Did you mean 'sync'?" in done.stderr
