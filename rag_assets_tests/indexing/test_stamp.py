@@ -190,6 +190,7 @@ def test_other_packages_are_looked_into(
 def test_files_that_may_have_changed_unseen_are_looked_into_again(open_index: OpenIndex, source: Path) -> None:
     corpus(source, 2)
     run(open_index())
+    (source / "d00.md").touch()
     assert noted(open_index(), settled=False).nothing_changed
     assert not stamp_file().exists()
 
