@@ -10,6 +10,9 @@ import pytest
 
 from rag_assets.file_states import FileStates
 
+TICK = 0.03
+"""Seconds: longer than a tick of the clock that files' times are taken from."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -56,7 +59,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
 def test_any_change_is_seen(change: Callable[[Path], Any], folder: Path) -> None:
     before = state(folder)
     assert state(folder) == before
-    time.sleep(0.01)  # longer than a tick of the clock that files' times are taken from
+    time.sleep(TICK)
     change(folder)
     assert state(folder) != before
 
@@ -111,9 +114,9 @@ def test_a_file_that_comes_or_goes_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_when_the_last_change_was_is_known(change: Callable[[Path], Any], folder: Path) -> None:
-    time.sleep(0.01)
+    time.sleep(TICK)
     began = time.time_ns()
-    time.sleep(0.01)
+    time.sleep(TICK)
 
     def newest() -> int:
         states = FileStates()
