@@ -1,9 +1,9 @@
-"""The stamp of a sync that found nothing to do.
+"""The stamp of a sync that found nothing to do, or has done everything.
 
 What such a sync finds follows from what it looks at: how it was called, the settings, the program, the model's files, the documents, and
 the database. It notes the state of all that; while every part of it is the same, the next sync would find the same, and says so without
 loading what it takes to look. This module therefore imports neither settings nor a database driver at its top, nor ``dataclasses``, which
-would take longer than all the rest.
+would take longer than all the rest. A sync that did something looks again when it has done it, so that the next one need not.
 
 Files are compared by their states: those that a sync began with must be those that it ended with, and none may have changed within two
 seconds before, lest it change again without its times showing it ("racy git").
@@ -18,8 +18,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,9 +54,17 @@ class Stamp:
         self._started = time.perf_counter()
         self._call: _Call | None = None
         self._folders: _Folders | None = None
-        self._files = ""
+        self._files = ("", 0)
+        # What is imported later may add to both.
+        self._process = _Process(
+            tuple(sorted(item for item in os.environ.items() if not _TERMINALS.fullmatch(item[0]))), tuple(sys.path)
+        )
+        self._call = self._now()
+
+    def _now(self) -> "_Call | None":
         with suppress(*_UNCLEAR):
-            self._call = _Call.now(self._words)
+            return _Call.now(self._words, self._process)
+        return None
 
     def told(self) -> str | None:
         """What the command prints, if nothing has changed since it found nothing to do; None: it has to look."""
@@ -80,47 +88,88 @@ class Stamp:
     def begin(self, runtime: "Runtime", collection: str) -> None:
         """A sync is about to look."""
         with suppress(*_UNCLEAR):
-            self._folders = _Folders.of(runtime, collection)
-            self._files = self._folders.states().digest() if self._folders else ""
+            folders = _Folders.of(runtime, collection)
+            if self._call is None or folders is None:
+                return
+            files = folders.states()
+            if max(self._call.newest, files.newest) <= self._began - _SETTLED_NS:
+                self._folders, self._files = folders, (files.digest(), files.newest)
 
-    def write(self, runtime: "Runtime", planned: "Planned", report: "SyncReport", text: str | None) -> None:
-        """Note the state in which that sync found nothing to do; nothing is noted if it did something, or if what it looked at can't
-        be compared, or may have changed meanwhile. ``text`` is what it printed; None: its report as JSON."""
+    @contextmanager
+    def remembering(self, same_settings: Callable[[], bool]) -> Iterator[None]:
+        """Around the command's own writing of a settings' file; whoever reads the settings then has to find the ``same_settings``."""
+        before = self._now()
+        yield
+        after = self._now()
+        if after != self._call:
+            self._call = after if before == self._call and same_settings() else None
+
+    def write(
+        self,
+        runtime: "Runtime",
+        planned: "Planned",
+        report: "SyncReport",
+        describe: Callable[["SyncReport"], str | None],
+    ) -> None:
+        """Note the state in which that sync found nothing to do, or would find nothing any more now that it is done.
+
+        Nothing is noted if what it looked at can't be compared, or may have changed meanwhile. Nothing is raised: the sync is done.
+
+        Args:
+            runtime: the parts.
+            planned: what was to be done.
+            report: what was done.
+            describe: what the command prints of a report; None: all of it, as JSON.
+        """
+        if self._call is None or self._folders is None:
+            return
+        with suppress(Exception, KeyboardInterrupt):
+            database = runtime.database.state()
+            if database is None or _is_elsewhere(runtime, report.collection):
+                return
+            found: tuple[Planned, SyncReport] | None = planned, report
+            if database != runtime.database.state_when_opened:
+                from rag_assets.indexing.sync import look_again
+
+                found = look_again(runtime, report.collection)
+            if found is not None and _is_nothing(*found):
+                self._note(runtime, database, describe(found[1]), found[1])
+
+    def _note(self, runtime: "Runtime", database: "state.State", text: str | None, report: "SyncReport") -> None:
         from dataclasses import asdict
 
-        opened = runtime.database.state_when_opened
-        if self._call is None or self._folders is None or opened is None or not _found_nothing(planned, report):
+        assert self._call is not None
+        assert self._folders is not None
+        call, files = self._now(), self._folders.states()
+        # A folder that was away meanwhile, and is back, differs in when it changed alone.
+        if call != self._call or (files.digest(), files.newest) != self._files:
             return
-        with suppress(*_UNCLEAR):
-            call, files = _Call.now(self._words), self._folders.states()
-            same = call == self._call and files.digest() == self._files
-            if not same or max(call.newest, files.newest) > self._began - _SETTLED_NS or _is_elsewhere(runtime, report):
-                return
-            cluster = None if call.postgres_url else _cluster(runtime)
-            content = {
-                "call": call.digest,
-                "folders": self._folders._asdict(),
-                "files": self._files,
-                "database": opened[0] if cluster else list(opened),
-                "cluster": cluster,
-                "printed": asdict(report) if text is None else text,
-            }
-            _replace(call.file, json.dumps(content, default=str))
+        cluster = None if call.postgres_url else _cluster(runtime)
+        content = {
+            "call": call.digest,
+            "folders": self._folders._asdict(),
+            "files": files.digest(),
+            "database": database[0] if cluster else list(database),
+            "cluster": cluster,
+            "printed": asdict(report) if text is None else text,
+        }
+        _replace(call.file, json.dumps(content, default=str))
 
 
-def _found_nothing(planned: "Planned", report: "SyncReport") -> bool:
-    """Whether nothing was to be done, and nothing that could not be read may be readable by now."""
+def _is_nothing(planned: "Planned", report: "SyncReport") -> bool:
+    """Whether nothing is to be done, nothing that could not be read may be readable by now, and what the settings ask for is live: of
+    another live index, another model decides whether it can follow."""
     unreadable = any(problem.unreadable for problem in planned.problems)
-    return report.nothing_changed and not unreadable
+    return report.nothing_changed and not unreadable and report.generation["state"] == "live"
 
 
-def _is_elsewhere(runtime: "Runtime", report: "SyncReport") -> bool:
+def _is_elsewhere(runtime: "Runtime", collection: str) -> bool:
     """Whether anything of the collection is outside of PostgreSQL: what could not be caught up with there is tried again by each sync."""
     from rag_assets.database import generations
     from rag_assets.stores.postgres import NAME
 
     with runtime.database.transaction() as connection:
-        known = generations.all_generations(connection, report.collection)
+        known = generations.all_generations(connection, collection)
     return any(runtime.store_of(generation).name != NAME for generation in known)
 
 
@@ -184,6 +233,13 @@ class _Folders(NamedTuple):
         return files
 
 
+class _Process(NamedTuple):
+    """What this process was given."""
+
+    variables: tuple[tuple[str, str], ...]
+    path: tuple[str, ...]
+
+
 class _Call(NamedTuple):
     """How and where the command was called, as far as that can be known without validating settings."""
 
@@ -197,8 +253,8 @@ class _Call(NamedTuple):
     """When any of these files changed last, in nanoseconds since the epoch."""
 
     @classmethod
-    def now(cls, words: tuple[str, ...]) -> "_Call":
-        """The call with these words."""
+    def now(cls, words: tuple[str, ...], process: _Process) -> "_Call":
+        """The call with these words, as its files are now."""
         config = config_file.find_config()
         data = config_file.read_toml(config) if config else {}
         home = config_file.home_folder(data, config)
@@ -210,11 +266,10 @@ class _Call(NamedTuple):
         program = os.path.dirname(__file__)
         files = FileStates()
         files.see_all(os.fsencode(program))
-        for path in (*map(str, [*read, *([config] if config else [])]), *sys.path):
+        for path in (*map(str, [*read, *([config] if config else [])]), *process.path):
             files.see(path)
-        variables = sorted(item for item in os.environ.items() if not _TERMINALS.fullmatch(item[0]))
-        place = (os.getcwd(), str(home), os.geteuid(), variables)
-        python = (sys.version, sys.prefix, sys.path)
+        place = (os.getcwd(), str(home), os.geteuid(), process.variables)
+        python = (sys.version, sys.prefix, process.path)
         machine = (tuple(os.uname()), _boot(), *_graphics())
         name = _digest((words, os.environ.get("RAG_COLLECTION"), os.environ.get("RAG_SOURCE"), program))[:16]
         digest = _digest((_FORMAT, words, place, python, machine, files.digest()))

@@ -1,6 +1,8 @@
 """``plan``, ``sync`` and ``status``: what the index is made of."""
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,27 +81,34 @@ def sync(
         # The next one shall look, too.
         stamp = None
     with reporting(as_json), working(source, collection, as_json=as_json) as (runtime, name, bars):
+        from rag_assets.settings import load_settings
+
         plans: list[Planned] = []
+
+        def same_settings() -> bool:
+            named = collection or os.environ.get("RAG_COLLECTION")
+            again = load_settings(source=source, collection=named)
+            return again == runtime.settings and again.target(named) == name
 
         def accepted(planned: "Planned") -> None:
             # A mistyped folder must not become the one that later commands use.
-            remember_source(source, name)
+            with stamp.remembering(same_settings) if stamp is not None else nullcontext():
+                remember_source(source, name)
             plans.append(planned)
 
         if stamp is not None:
             stamp.begin(runtime, name)
         report = run_sync(runtime, name, verify=verify, allow_mass_delete=allow_mass_delete, accepted=accepted)
-        text = None if as_json else described(report)
-        if stamp is not None and plans:
-            stamp.write(runtime, plans[0], report, text)
         bars.__exit__(None, None, None)
         problem = report.refused or _withheld(report)
-        if text is None:
+        if as_json:
             emit({**asdict(report), **({"error": problem, "exit_code": 3} if problem else {})})
         else:
-            click.echo(text)
+            click.echo(described(report))
         if problem:
             fail(problem, 3, False)
+        if stamp is not None and plans:
+            stamp.write(runtime, plans[0], report, lambda found: None if as_json else described(found))
 
 
 def _withheld(report: Any) -> str | None:

@@ -117,6 +117,14 @@ class Database:
                 "Check that it runs, or unset RAG_POSTGRES_URL to use the embedded one."
             ) from None
 
+    def state(self) -> State | None:
+        """As :mod:`rag_assets.database.state` tells it now; None: it can't be told, or somebody is writing."""
+        try:
+            with self.pool.connection() as connection:
+                return _state(connection)
+        except psycopg.OperationalError:
+            return None
+
     def _check_connection(self, connection: psycopg.Connection[Any]) -> None:
         """Before a pooled connection is lent: does its server still live?"""
         now = time.monotonic()

@@ -109,6 +109,23 @@ def sync(
     )
 
 
+def look_again(runtime: Runtime, collection: str) -> tuple[Planned, SyncReport] | None:
+    """What a sync finds and reports when nothing is left to do; None: something is. Nothing is begun or written."""
+    began = time.perf_counter()
+    planned = make_plan(runtime, collection)
+    target = runtime.target(collection)
+    if (
+        not planned.plan.is_empty
+        or planned.plan.touched
+        or planned.plan.withheld
+        or target is None
+        or not target.is_live
+    ):
+        return None
+    seconds = time.perf_counter() - began
+    return planned, made_report(runtime, planned.plan, (), target, (), promoted=False, refused=None, seconds=seconds)
+
+
 def _publish(runtime: Runtime, runner: "RunnerFactory", collection: str) -> tuple[bool, str | None]:
     """(whether the target went live, why it was refused); nothing is done if there is nothing that could go live."""
     _persistently(runtime, lambda: catch_up(runtime, collection))

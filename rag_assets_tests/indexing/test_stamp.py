@@ -1,23 +1,25 @@
-"""A sync that found nothing to do need not look again, until anything it looked at may be different."""
+"""When nothing is left to do, the next sync need not look, until anything it looked at may be different."""
 
 import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
 
 from rag_assets.documents.source import FileUnreadable
 from rag_assets.documents.sources import DocumentSource
+from rag_assets.indexing import promotion
 from rag_assets.indexing.planning import Planned
-from rag_assets.indexing.sync import sync
+from rag_assets.indexing.sync import look_again, sync
 from rag_assets.indexing.sync_report import SyncReport
 from rag_assets.runtime import Runtime
 from rag_assets.stamp import Stamp
-from rag_assets_tests.driving import OpenIndex, corpus, run, write
+from rag_assets_tests.driving import OpenIndex, corpus, query, run, write
 from rag_assets_tests.fakes import DirectRunner
 
 CALL = ("sync", "--json")
@@ -48,15 +50,21 @@ def noted(
     runtime: Runtime, *, settled: bool = True, meanwhile: Callable[[], Any] = lambda: None, **options: bool
 ) -> SyncReport:
     """A sync as the command does it. ``settled``: as if every file had been left alone for a while; ``meanwhile`` happens when it has looked."""
-    stamp = Stamp(CALL)
-    stamp._began += 60_000_000_000 if settled else 0
+    stamp = settled_stamp() if settled else Stamp(CALL)
     stamp.begin(runtime, "default")
     plans: list[Planned] = []
     report = sync(runtime, "default", lambda: DirectRunner(runtime), accepted=plans.append, **options)
     meanwhile()
     for planned in plans:
-        stamp.write(runtime, planned, report, None)
+        stamp.write(runtime, planned, report, lambda _: None)
     return report
+
+
+def settled_stamp() -> Stamp:
+    """One for which every file was left alone for a while."""
+    stamp = Stamp(CALL)
+    stamp._began += 60_000_000_000
+    return stamp
 
 
 def known() -> dict[str, Any] | None:
@@ -214,15 +222,138 @@ def test_what_changed_after_a_sync_had_looked_at_it_leaves_no_stamp(
     assert not stamp_file().exists()
 
 
-def test_a_sync_that_did_something_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+def test_after_a_sync_that_did_something_the_next_one_need_not_look(open_index: OpenIndex, source: Path) -> None:
+    def is_known_after_it() -> bool:
+        """Whether the next sync is told what a look would find."""
+        told = known()
+        assert told is None or told["documents"] == noted(open_index()).documents
+        return told is not None
+
+    def promotes(attempt: int) -> bool:
+        write(source, f"more{attempt}.md", f"# More\n\nAnother document, the {attempt}th.\n")
+        assert noted(open_index()).documents["added"] == (3 if attempt == 0 else 1)
+        return is_known_after_it()
+
+    def notes_a_time(attempt: int) -> bool:
+        os.utime(source / "d00.md", (1e9 + attempt, 1e9))
+        assert noted(open_index()).nothing_changed
+        return is_known_after_it()
+
     corpus(source, 2)
-    assert noted(open_index()).generation["promoted"]
-    write(source, "new.md", "# New\n\nA new document.\n")
-    assert noted(open_index()).documents["added"] == 1
+    assert any(map(promotes, range(ATTEMPTS)))
+    assert any(map(notes_a_time, range(ATTEMPTS)))
+
+
+def test_a_sync_after_which_there_is_more_to_do_leaves_no_stamp(
+    open_index: OpenIndex, source: Path, postgres_url: str
+) -> None:
+    corpus(source, 4)
+
+    def forget_one() -> None:
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(FORGET_ONE)
+
+    assert noted(open_index(), meanwhile=forget_one).generation["promoted"]
     assert not stamp_file().exists()
-    os.utime(source / "d00.md", (1e9, 1e9))
-    assert noted(open_index()).nothing_changed  # but for the time it noted
-    assert known() is None
+    assert noted(open_index(), meanwhile=lambda: write(source, "new.md", "# New\n")).shards
+    assert not stamp_file().exists()
+
+
+def test_looking_again_begins_nothing(open_index: OpenIndex, source: Path) -> None:
+    corpus(source, 6)
+    index = open_index()
+    run(index)
+    assert look_again(index, "default") is not None
+    write(source, "d00.md", "# Other\n\nOther content.\n")
+    for number in (1, 2, 3):
+        (source / f"d0{number}.md").unlink()
+    before = query(index, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    assert look_again(index, "default") is None
+    assert query(index, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text") == before
+
+
+def test_a_folder_that_was_away_while_a_sync_looked_leaves_no_stamp(
+    indexed: Callable[..., SyncReport], open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    corpus(source, 8)
+    indexed()
+    stamp_file().unlink(missing_ok=True)
+    index = open_index()
+    plans: list[Planned] = []
+    stamp = settled_stamp()
+    stamp.begin(index, "default")
+    (source / "below").rename(tmp_path / "below")
+    report = sync(index, "default", lambda: DirectRunner(index), accepted=plans.append)
+    assert report.documents["removed"] == 1
+
+    def put_back(_: SyncReport) -> None:
+        (tmp_path / "below").rename(source / "below")
+
+    stamp.write(index, plans[0], report, put_back)
+    assert (source / "below").exists()
+    assert not stamp_file().exists()
+
+
+@pytest.mark.parametrize(
+    ("same", "config"), [(True, None), (False, None), (True, "")], ids=["the same", "other", "other file"]
+)
+def test_the_source_that_a_sync_notes_is_no_change_if_the_settings_stay_the_same(
+    same: bool, config: str | None, open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    """``config``: a settings' file that somebody else wrote since the command began."""
+
+    def is_noted(attempt: int) -> bool:
+        index = open_index()
+        plans: list[Planned] = []
+        stamp = settled_stamp()
+        stamp.begin(index, "default")
+        if config is not None:
+            write(tmp_path, "rag_assets.toml", config)
+        with stamp.remembering(lambda: same):
+            write(tmp_path, "home/collections.json", json.dumps({"default": str(source), "other": attempt}))
+        report = sync(index, "default", lambda: DirectRunner(index), accepted=plans.append)
+        stamp.write(index, plans[0], report, lambda _: None)
+        (tmp_path / "rag_assets.toml").unlink(missing_ok=True)
+        return stamp_file().exists()
+
+    corpus(source, 2)
+    assert any(map(is_noted, range(ATTEMPTS))) == (same and config is None)
+
+
+def test_after_a_rollback_every_sync_looks(indexed: Callable[..., SyncReport], open_index: OpenIndex) -> None:
+    """Whether what is live can follow the documents depends on its own model, too."""
+    other = {"chunking": {"max_tokens": 32, "overlap_tokens": 0}}
+    assert indexed(**other).generation["promoted"]
+    promotion.rollback(open_index(), "default", who="test")
+    stamp_file().unlink(missing_ok=True)
+    assert indexed(**other).nothing_changed
+    assert indexed(**other).nothing_changed
+    assert not stamp_file().exists()
+
+
+def test_a_sync_that_is_done_is_not_spoilt_by_what_can_not_be_noted(open_index: OpenIndex, source: Path) -> None:
+    def interrupted(_: SyncReport) -> NoReturn:
+        raise KeyboardInterrupt
+
+    def gone(_: SyncReport) -> NoReturn:
+        raise psycopg.errors.UndefinedTable
+
+    corpus(source, 2)
+    for describe in (interrupted, gone):
+        index = open_index()
+        plans: list[Planned] = []
+        stamp = settled_stamp()
+        stamp.begin(index, "default")
+        report = sync(index, "default", partial(DirectRunner, index), accepted=plans.append)
+        stamp.write(index, plans[0], report, describe)
+        assert not stamp_file().exists()
+
+
+def test_a_sync_whose_index_was_refused_leaves_no_stamp(open_index: OpenIndex, source: Path) -> None:
+    write(source, "empty.md", "")
+    for _ in range(2):
+        assert noted(open_index()).refused
+        assert not stamp_file().exists()
 
 
 class Locked:
