@@ -172,8 +172,8 @@ class Database:
             DatabaseLost: the connection broke, or none could be made.
             RagAssetsError: the disk is full.
         """
-        try:
-            kind: LiteralString = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
+        kind: LiteralString = "ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
+        with self._explained():
             with self.pool.connection() as connection, _begun(connection, kind, pipelined=pipelined):
                 if not (brief or pipelined) and _can_be_limited(connection):
                     connection.execute("SET LOCAL transaction_timeout = 0")
@@ -182,6 +182,21 @@ class Database:
                     failpoint("transaction.commit")
             if not snapshot:
                 failpoint("transaction.committed")
+
+    @contextmanager
+    def statement(self) -> Iterator[psycopg.Connection[Any]]:
+        """A pooled connection for one statement that reads, is brief, and needs no other in its snapshot: no transaction is begun for it.
+
+        Raises:
+            DatabaseLost: the connection broke, or none could be made.
+        """
+        with self._explained(), self.pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except PoolTimeout:
             raise DatabaseLost(f"No database connection could be had within {CONNECT_SECONDS} s.") from None
         except errors.DiskFull as error:

@@ -66,12 +66,17 @@ def find(
     side = dense_side(searcher, asked, depth, ef_search)
     walked = time.perf_counter()
     if settings.mode != "lexical":
-        return Candidates(_first(side.found, count), side.found, plan=side.plan, seconds={"dense": walked - began})
+        return by_vector(side.found, count, walked - began, plan=side.plan)
     found = searcher.words(asked.question, depth, settings=lexical_settings, near=side, filters=asked.filters)
     bm25 = {match.chunk_id: match.score for match in found.matches}
     # Without a vector the listing of what passes the filter is part of it.
     seconds = {"lexical": time.perf_counter() - began}
     return Candidates(_first(bm25, count), bm25=bm25, plan=side.plan, seconds=seconds)
+
+
+def by_vector(found: Mapping[str, float], count: int, seconds: float, *, plan: Plan | None = None) -> Candidates:
+    """What the dense side alone has found in so many seconds."""
+    return Candidates(_first(found, count), found, plan=plan, seconds={"dense": seconds})
 
 
 def _hybrid(

@@ -12,7 +12,7 @@ from rag_assets.database import generations
 from rag_assets.database.generations import Generation
 from rag_assets.errors import RagAssetsError
 from rag_assets.models import Condition
-from rag_assets.retrieval.candidates import Asked, Candidates, find
+from rag_assets.retrieval.candidates import Asked, Candidates, by_vector, find
 from rag_assets.retrieval.reading import as_read
 from rag_assets.retrieval.rerank import LATE_INTERACTION
 from rag_assets.runtime import Runtime
@@ -135,6 +135,10 @@ def _searched(
         if followed is not None:
             followed[generation.key.embedder_fp] = vector
     embedding = time.perf_counter() - began
+    if followed is not None and vector is not None and _is_by_vector_alone(query, settings):
+        alone = _found_in_one_step(runtime, generation, vector, query.k, settings)
+        if alone is not None:
+            return replace(alone, embedding=embedding)
     asked = Asked(query.question, vector, query.filters, query.exact)
     # An exact search, by which recall is measured, takes the time it takes.
     with runtime.database.transaction(snapshot=True, pipelined=not query.exact) as connection:
@@ -153,6 +157,23 @@ def _searched(
                 passages = _found(runtime, connection, live, asked, query.k, settings)
             passages = replace(passages, generation=live)
     return replace(passages, embedding=embedding)
+
+
+def _is_by_vector_alone(query: Query, settings: RetrievalSettings) -> bool:
+    return settings.mode == "dense" and settings.rerank == "none" and not query.filters and not query.exact
+
+
+def _found_in_one_step(
+    runtime: Runtime, generation: Generation, vector: npt.NDArray[np.float32], k: int, settings: RetrievalSettings
+) -> Passages | None:
+    """The passages nearest to a vector in the generation, if it is live still; None: it is not, or its store can't say so."""
+    began = time.perf_counter()
+    store, beam = runtime.store_of(generation), runtime.beam_of(generation)
+    rows = store.nearest_if_live(runtime.database, generation, vector, k, ef_search=beam)
+    if not rows:
+        return None
+    found = by_vector({row.chunk_id: row.dense for row in rows}, k, time.perf_counter() - began)
+    return Passages(generation, found, {row.chunk_id: row for row in rows}, {}, settings, 0.0)
 
 
 def _embedded(runtime: Runtime, generation: Generation, question: str, *, cached: bool) -> npt.NDArray[np.float32]:

@@ -249,6 +249,14 @@ def nearest_rows(
     return [Row._make(row) for row in statements.nearest_rows(connection, generation, HalfVector(vector), k).fetchall()]
 
 
+def nearest_if_live(
+    connection: Connection, generation: Generation, vector: npt.NDArray[np.float32], k: int
+) -> list[Row]:
+    """The same in one statement, no transaction around it, with the beam the connection keeps; nothing, if the generation is not live."""
+    answer = statements.nearest_if_live(connection, generation, HalfVector(vector), k)
+    return [Row._make(row) for row in answer.fetchall()]
+
+
 def nearest(
     connection: Connection,
     generation: Generation,

@@ -1,13 +1,14 @@
 """The store in PostgreSQL itself: HNSW by pgvector, BM25 over posting lists, all in the transaction of the rows."""
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from rag_assets.database.generations import Generation
 from rag_assets.database.pool import Database
 from rag_assets.failpoints import failpoint
 from rag_assets.models import Condition
 from rag_assets.settings import IndexSettings, LexicalSettings
-from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability, sides
+from rag_assets.stores import filtered, lexical, lexical_integrity, pgvector, reachability, sides, vector_statements
 from rag_assets.stores.protocol import Applied, Connection, Faults, Found, HybridQuery, Near, Row, Sides, Vector
 from rag_assets.stores.seals import Findings, graph_seal, words_seal
 
@@ -100,6 +101,8 @@ class PostgresStore:
 
     def __init__(self) -> None:
         self._findings = Findings()
+        self._beams: WeakKeyDictionary[Connection, tuple[int, int]] = WeakKeyDictionary()
+        """What each pooled connection was last told to keep, as (rows, ``ef_search``)."""
 
     def check(self) -> str:
         """The database is looked at when it is opened."""
@@ -204,6 +207,19 @@ class PostgresStore:
     def searcher(self, connection: Connection, generation: Generation) -> PostgresSearcher:
         """In the transaction's snapshot."""
         return PostgresSearcher(connection, generation)
+
+    def nearest_if_live(
+        self, database: Database, generation: Generation, vector: Vector, k: int, *, ef_search: int
+    ) -> Sequence[Row]:
+        """One statement, where the rows are few enough to be brought whole; one more where the connection had another beam."""
+        if k > _BROUGHT_ALONG:
+            return ()
+        beam = (k, ef_search)
+        with database.statement() as connection:
+            if self._beams.get(connection) != beam:
+                vector_statements.keep_beam(connection, *beam)
+                self._beams[connection] = beam
+            return pgvector.nearest_if_live(connection, generation, vector, k)
 
     def close(self) -> None:
         """The pool is closed by whoever opened it."""

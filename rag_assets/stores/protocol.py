@@ -216,6 +216,15 @@ class Store(Protocol):
         """Something to ask."""
         ...
 
+    def nearest_if_live(
+        self, database: Database, generation: Generation, vector: Vector, k: int, *, ef_search: int
+    ) -> Sequence[Row]:
+        """The ``k`` rows nearest to a unit vector, where they can be had in one step together with the generation being live.
+
+        None of them: it is not, or has another beam by now, or the store has no such way: look it up, and ask a searcher.
+        """
+        ...
+
     def close(self) -> None:
         """Close connections, if there are any."""
         ...

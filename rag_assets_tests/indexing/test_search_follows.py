@@ -1,8 +1,9 @@
 """A process that searches again and again answers from what is live now, whatever was live at its last search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -12,6 +13,8 @@ from rag_assets.models import Vectors
 from rag_assets.retrieval.passages import expected_live
 from rag_assets.retrieval.search import SearchResult, search
 from rag_assets.settings import RetrievalSettings
+from rag_assets.stores import pgvector
+from rag_assets.stores.protocol import Connection
 from rag_assets_tests.driving import OpenIndex, WarmRuntime, corpus, live, query, run, write
 
 MODES = ("dense", "lexical", "hybrid")
@@ -121,3 +124,61 @@ def test_a_wider_beam_that_was_measured_since_is_in_force_from_the_second_search
         connection.execute("UPDATE generation SET beam = 640 WHERE id = %s", (live(asking).id,))
     ask(asking)
     assert asking.beam_of(expected_live(asking, "default")) == 640
+
+
+def test_a_search_by_vector_alone_is_one_statement(asking: WarmRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(**_: bool) -> NoReturn:
+        raise AssertionError("A transaction was begun.")
+
+    expected = ask(asking, "dense")
+    with monkeypatch.context() as from_now_on:
+        from_now_on.setattr(asking.database, "transaction", begun)
+        assert ask(asking, "dense").hits == expected.hits
+        with pytest.raises(AssertionError):
+            ask(asking, "hybrid")
+
+
+class OneConnection:
+    """A database whose pool has one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """See ``Database``."""
+        yield self._connection
+
+
+def test_a_search_in_one_statement_is_planned_with_its_beam(asking: WarmRuntime) -> None:
+    """As the ordinary way is, which evaluation measures: of few rows and a wide beam the planner makes an exact search."""
+    vector = asking.embedder.embed_queries(["topic 9"])[0]
+    found, store = live(asking), asking.store_of(live(asking))
+    with asking.database.statement() as connection:
+        database: Any = OneConnection(connection)
+        for k, ef_search, in_force in ((3, 123, "123"), (7, 2000, "1000"), (7, 40, "40"), (7, 5, "7")):
+            assert len(store.nearest_if_live(database, found, vector, k, ef_search=ef_search)) == k
+            assert connection.execute("SHOW hnsw.ef_search").fetchone() == (in_force,)
+            assert connection.execute("SHOW hnsw.iterative_scan").fetchone() == ("strict_order",)
+
+
+def test_one_statement_finds_nothing_in_what_is_not_live_as_it_was(asking: WarmRuntime) -> None:
+    found, vector = live(asking), asking.embedder.embed_queries(["topic 9"])[0]
+
+    def rows() -> int:
+        with asking.database.statement() as connection:
+            return len(pgvector.nearest_if_live(connection, found, vector, 3))
+
+    assert rows() == 3
+    query(asking, "UPDATE generation SET beam = 321")
+    assert rows() == 0
+    query(asking, "UPDATE generation SET beam = NULL, created_at = created_at - interval '1 second'")
+    assert rows() == 0
+    query(asking, "UPDATE generation SET created_at = created_at + interval '1 second'")
+    assert rows() == 3
+    query(asking, "UPDATE generation SET embedder_fp = 'another'")
+    assert rows() == 0
+    query(asking, f"UPDATE generation SET embedder_fp = '{found.key.embedder_fp}'")
+    assert rows() == 3
+    query(asking, "UPDATE collection SET live_generation = NULL WHERE name = 'default'")
+    assert rows() == 0

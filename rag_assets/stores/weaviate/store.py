@@ -8,7 +8,7 @@ from rag_assets.database.pool import Database
 from rag_assets.errors import RagAssetsError
 from rag_assets.settings import IndexSettings, Settings
 from rag_assets.stores import pgvector
-from rag_assets.stores.protocol import Applied, Connection, Faults
+from rag_assets.stores.protocol import Applied, Connection, Faults, Row, Vector
 from rag_assets.stores.weaviate import mirror, rows
 from rag_assets.stores.weaviate.connection import WeaviateConnection
 from rag_assets.stores.weaviate.objects import VECTOR, alias_name, create_collection, object_id, own_prefix
@@ -217,6 +217,12 @@ class WeaviateStore:
         """The connection looks up what the server can't filter by, and searches exactly."""
         collection = self._collection(connection, generation)
         return WeaviateSearcher(connection, generation, self._server, collection, self._languages)
+
+    def nearest_if_live(
+        self, database: Database, generation: Generation, vector: Vector, k: int, *, ef_search: int
+    ) -> Sequence[Row]:
+        """There is no such way: what is live is known elsewhere."""
+        return ()
 
     def close(self) -> None:
         """Close the client."""
