@@ -20,6 +20,9 @@ class CommandFailed(RuntimeError):
     """The command ended with an error; the message holds the end of what it said."""
 
 
+LOG = "stderr.log"
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One command: what it printed last, as JSON, and what it took."""
@@ -41,7 +44,7 @@ def measured(
     Raises:
         CommandFailed: it ended with an error, or its last line is not JSON.
     """
-    log = folder / "stderr.log"
+    log = folder / LOG
     with log.open("wb") as errors:
         began = time.perf_counter()
         process = subprocess.Popen(

@@ -17,9 +17,9 @@ WHY = {
     "cold build": _RUNS,
     "1 % edits": _RUNS,
     "10 % deletes": _RUNS,
-    "first no-op": "CocoIndex compares files with its own LMDB and imports no model library; rag-assets lists, asks PostgreSQL and hashes its "
-    "model's files, and notes what state all of that was in; while it is, the next ones only compare it",
-    "search": "CocoIndex is searched by bare SQL; rag-assets looks up the live generation in the same snapshot and reads whole rows, with metadata",
+    "first no-op": "CocoIndex compares files with its own LMDB and imports no model library; rag-assets notes at the end of a sync what state "
+    "everything is in; where somebody has written to the server since, it lists, asks PostgreSQL and hashes its model's files",
+    "search": "CocoIndex is searched by bare SQL; rag-assets looks up the live generation in the same statement and makes hits of whole rows, with metadata",
     "disk": "rag-assets also keeps parsed documents, posting lists, vectors apart from the index (nothing is embedded twice), and Dagster's history",
 }
 """Why a peer may be ahead, by what a figure's name begins with: how the systems work, not a profile of the run."""
