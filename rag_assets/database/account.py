@@ -100,15 +100,24 @@ def _create_service_user() -> Account | None:
     useradd = shutil.which("useradd")
     if useradd is None:
         return None
+    try:
+        lock = service_folder("user.lock")
+    except ConfigurationError:
+        return None
+    from filelock import FileLock
+
     command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", SERVICE_USER]
-    for _ in range(5):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        # A failure may only mean that another process is creating the same user: look before trying again.
-        account = _named(SERVICE_USER)
-        if account is not None or done.returncode == 0:
-            return account
-        time.sleep(0.2)
-    return None
+    # Of two at once, the later useradd gives the same user another number, when a server may already run under the first.
+    with FileLock(lock):
+        for _ in range(5):
+            account = _named(SERVICE_USER)
+            if account is not None:
+                return account
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            if done.returncode != 0:
+                # Another program may be changing the users.
+                time.sleep(0.2)
+        return _named(SERVICE_USER)
 
 
 def service_folder(name: str) -> Path:

@@ -108,6 +108,30 @@ def test_root_runs_the_server_as_a_service_user_and_opens_no_folder(new_home: Pa
 
 
 @as_root
+@pytest.mark.skipif(shutil.which("useradd") is None, reason="without useradd there is no user to be created")
+def test_root_creates_one_service_user_however_many_start_at_once(tmp_path: Path) -> None:
+    """useradd itself, twice at once, gives the user of the first another number."""
+    name = f"rag-test-{os.urandom(4).hex()}"
+    script = """
+    import multiprocessing, time
+    from rag_assets.database import account
+    account.SERVICE_USER, account.SERVICE_ROOT = sys.argv[1], Path(sys.argv[2])
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(6)
+    def uids(_):
+        start.wait()
+        first = account.server_account().uid
+        time.sleep(1)
+        return first, account.server_account().uid
+    print(*set(sum(context.Pool(6).map(uids, range(6), chunksize=1), ())))
+    """
+    try:
+        assert python(script, name, tmp_path).stdout.split() == [str(pwd.getpwnam(name).pw_uid)]
+    finally:
+        subprocess.run(["userdel", name], check=False)
+
+
+@as_root
 def test_programs_a_service_user_can_not_reach_are_copied_once(new_home: Path) -> None:
     """A virtual environment below root's own folder is closed to the service user."""
     nobody = account_of(pwd.getpwnam("nobody").pw_uid)
