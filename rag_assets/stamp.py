@@ -52,7 +52,6 @@ class Stamp:
         self._words = tuple(words)
         self._began = time.time_ns()
         self._started = time.perf_counter()
-        self._call: _Call | None = None
         self._folders: _Folders | None = None
         self._files = ("", 0)
         # What is imported later may add to both.

@@ -114,13 +114,7 @@ def look_again(runtime: Runtime, collection: str) -> tuple[Planned, SyncReport] 
     began = time.perf_counter()
     planned = make_plan(runtime, collection)
     target = runtime.target(collection)
-    if (
-        not planned.plan.is_empty
-        or planned.plan.touched
-        or planned.plan.withheld
-        or target is None
-        or not target.is_live
-    ):
+    if not planned.plan.is_empty or planned.plan.touched or planned.plan.withheld or target is None:
         return None
     seconds = time.perf_counter() - began
     return planned, made_report(runtime, planned.plan, (), target, (), promoted=False, refused=None, seconds=seconds)
