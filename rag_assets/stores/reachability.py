@@ -37,7 +37,11 @@ def unreachable(connection: psycopg.Connection[Any], generation: Generation) -> 
     }
     missed: list[str] = []
     for ef_search, hits in WIDTHS:
-        connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", (str(ef_search),))
+        # A pooled connection may keep what searches go by, which is to look further.
+        connection.execute(
+            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'off', true)",
+            (str(ef_search),),
+        )
         rows = connection.execute(
             sql.SQL(_UNREACHABLE).format(**names), {"missed": missed, "rows": ROWS, "hits": hits}
         ).fetchall()
