@@ -7,7 +7,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,5 +128,7 @@ def kill_whole_cluster(home: Path) -> None:
     postmaster = psutil.Process(postmaster_of(home))
     family = [postmaster, *postmaster.children(recursive=True)]
     for process in family:
-        process.kill()
+        # Some come and go by themselves.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(family, timeout=30)
