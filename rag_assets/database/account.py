@@ -124,16 +124,16 @@ def service_folder(name: str) -> Path:
     """``/var/lib/rag-assets/<name>``; the parent is created root-owned, mode 0755.
 
     Raises:
-        ConfigurationError: the parent belongs to somebody else, or can't be created.
+        ConfigurationError: the parent belongs to somebody else, or can't be created or written.
     """
     try:
         SERVICE_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if SERVICE_ROOT.is_symlink() or SERVICE_ROOT.stat().st_uid != 0:
+            raise ConfigurationError(f"{SERVICE_ROOT} must be a folder of root's. Remove it, or give it back to root.")
+        SERVICE_ROOT.chmod(0o755)
     except OSError as error:
         raise ConfigurationError(
-            f"{SERVICE_ROOT}, the place for what PostgreSQL's service user must reach, can't be created: "
+            f"{SERVICE_ROOT}, the place for what PostgreSQL's service user must reach, can't be created or written: "
             f"{error.strerror}. Run as an ordinary user, or set RAG_POSTGRES_URL to another server."
         ) from None
-    if SERVICE_ROOT.is_symlink() or SERVICE_ROOT.stat().st_uid != 0:
-        raise ConfigurationError(f"{SERVICE_ROOT} must be a folder of root's. Remove it, or give it back to root.")
-    SERVICE_ROOT.chmod(0o755)
     return SERVICE_ROOT / name

@@ -33,9 +33,15 @@ class Card:
 
 
 def key_figures(result: EvaluationResult) -> list[Card]:
-    """Those of the key metrics that apply, and the speed of a search."""
+    """Those of the key metrics that apply, and the speed of a search; without questions, what the index finds."""
     scores = {**result.retrieval, **result.answers}
-    return [*(_score_card(result, name, label) for name, label in _CARDS if name in scores), _speed_card(result)]
+    cards = [_score_card(result, name, label) for name, label in _CARDS if name in scores]
+    if result.questions or result.latency:
+        cards.append(_speed_card(result))
+    elif result.ann_recall:
+        detail = f"of what exact search finds; {result.ann_recall.n} queries"
+        cards.append(Card("Index recall@10", f"{result.ann_recall.mean:.3f}", detail, ""))
+    return cards
 
 
 def score_rows(result: EvaluationResult) -> list[ScoreRow]:

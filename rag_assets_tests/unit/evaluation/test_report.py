@@ -10,6 +10,7 @@ import pytest
 
 from rag_assets.errors import RagAssetsError
 from rag_assets.evaluation.golden.questions import InvalidLabel, Label
+from rag_assets.evaluation.latency import AnnRecall
 from rag_assets.evaluation.metrics.statistics import Score
 from rag_assets.evaluation.report.page import write_report
 from rag_assets.evaluation.result_json import from_json, scores_json, to_json
@@ -241,8 +242,17 @@ def test_an_evaluation_without_questions_still_makes_a_report(tmp_path: Path) ->
     page = written(bare, tmp_path)
     assert page.headings == ["Requirements", "Quality", "How to read the numbers", "How to repeat this"]
     assert "This evaluation does not allow a verdict." in page.text
-    assert page.text.count("not measured") >= 1
+    assert "not measured" not in page.text
+    assert "Abstention" not in page.text  # what only questions have is not explained
     assert "img" not in page.tags
+
+
+def test_without_questions_the_key_figure_is_what_the_index_finds(tmp_path: Path) -> None:
+    recall = AnnRecall(n=200, mean=0.987, p05=0.9, min=0.7)
+    bare = replace(realistic_result(4), questions=(), retrieval={}, answers={}, latency={}, ann_recall=recall)
+    page = written(bare, tmp_path)
+    assert "Index recall@10 0.987 of what exact search finds; 200 queries" in " ".join(page.text.split())
+    assert "Search p95" not in page.text
 
 
 def test_a_result_read_back_from_json_in_any_key_order_makes_the_same_page(tmp_path: Path) -> None:
