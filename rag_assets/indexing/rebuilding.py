@@ -12,7 +12,8 @@ from rag_assets.stores import pgvector
 from rag_assets.stores.protocol import Connection
 
 _OUTDATED = """
-    SELECT coalesce(d.doc_id, i.doc_id) FROM (SELECT * FROM document WHERE collection = %(collection)s) d
+    SELECT coalesce(d.doc_id, i.doc_id), num_nonnulls(d.doc_id, i.doc_id)
+    FROM (SELECT * FROM document WHERE collection = %(collection)s) d
     FULL JOIN (SELECT * FROM indexed WHERE generation_id = %(generation)s) i USING (doc_id)
     WHERE d.document_hash IS DISTINCT FROM i.document_hash
 """
@@ -52,7 +53,7 @@ def reason(runtime: Runtime, planned: Planned) -> str | None:
     plan, files = planned.plan, len(planned.have.files)
     share, fewest = runtime.settings.sync.rebuild_change_share, runtime.settings.sync.rebuild_change_rows
     # Measured for pgvector only: how a server of its own takes many changes is its own matter.
-    if len(plan.changes) <= share * files or runtime.settings.store_of(plan.collection) != "pgvector":
+    if 2 * len(plan.changes) <= share * files or runtime.settings.store_of(plan.collection) != "pgvector":
         return None
     live = runtime.live(plan.collection)
     if live is None or live.key != runtime.key(plan.collection):
@@ -64,8 +65,14 @@ def reason(runtime: Runtime, planned: Planned) -> str | None:
         outdated = connection.execute(_OUTDATED, {"collection": plan.collection, "generation": live.id}).fetchall()
     # A rebuild that was begun makes every document pending: a change is what the live index lacks.
     changes = [change for change in plan.changes if change.kind is not Kind.PENDING]
-    changed = len({doc_id for (doc_id,) in outdated} | {change.doc_id for change in changes})
-    documents = files + sum(change.kind in (Kind.ADDED, Kind.RENAMED) for change in changes)
-    if changed <= share * documents or changed * rows < fewest * files:
+    once = (Kind.ADDED, Kind.REMOVED)
+    # Its old rows are deleted, its new ones are written: about as much work as a removal and an addition.
+    touched = dict(outdated) | {change.doc_id: 1 if change.kind in once else 2 for change in changes}
+    touches = sum(touched.values())
+    if touches <= share * files or touches * max(1.0, rows / max(1, files)) < fewest:
         return None
-    return f"{changed:,} of {documents:,} documents change at once, which is more than {share:.0%}"
+    documents = files + sum(change.kind in (Kind.ADDED, Kind.RENAMED) for change in changes)
+    return (
+        f"{len(touched):,} of {documents:,} documents change at once, "
+        f"which writes or deletes more than {share:.0%} as many rows as there are"
+    )

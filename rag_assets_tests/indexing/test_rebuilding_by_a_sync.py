@@ -36,7 +36,9 @@ def test_much_at_once_is_loaded_beside_and_the_live_index_rests_until_it_is_repl
     write(source, "d08.md", "# Document 8\n\nIt is another one.\n")
     assert any("built beside default#1" in reason for reason in reasons(index, make_plan(index, "default")))
     report = run(index)
-    assert report.rebuilt_because == "7 of 9 documents change at once, which is more than 50%"
+    assert report.rebuilt_because == (
+        "7 of 9 documents change at once, which writes or deletes more than 50% as many rows as there are"
+    )
     assert report.generation["promoted"]
     assert len(index.embedded) == 6
     assert states(index) == {"default#1": "retired", "default#2": "live"}
@@ -50,7 +52,7 @@ def test_much_at_once_is_loaded_beside_and_the_live_index_rests_until_it_is_repl
     assert run(index).nothing_changed
 
 
-@pytest.mark.parametrize(("edits", "share", "rows"), [(1, 0.2, 1), (4, 0.5, 1), (4, 0.2, 5)])
+@pytest.mark.parametrize(("edits", "share", "rows"), [(1, 0.3, 1), (2, 0.5, 1), (4, 0.2, 9)])
 def test_little_or_few_is_changed_in_place(
     open_index: OpenIndex, source: Path, edits: int, share: float, rows: int
 ) -> None:
@@ -60,6 +62,37 @@ def test_little_or_few_is_changed_in_place(
     churn(source, edits)
     assert run(index).rebuilt_because is None
     assert states(index) == {"default#1": "live"}
+    assert live_rows(index) == wanted_rows(index, source)
+
+
+@pytest.mark.parametrize(
+    ("edited", "added", "removed", "beside"),
+    [(3, 0, 0, True), (0, 4, 0, False), (0, 5, 0, True), (0, 0, 4, False), (1, 2, 0, False), (1, 2, 1, True)],
+)
+def test_an_edit_counts_as_a_removal_and_an_addition(
+    open_index: OpenIndex, source: Path, edited: int, added: int, removed: int, beside: bool
+) -> None:
+    index = open_index(sync={**SYNC, "max_vanished_share": 1})
+    corpus(source)
+    run(index)
+    churn(source, edited)
+    for number in range(added):
+        write(source, f"new{number}.md", f"# New {number}\n\nIt is about {number}.\n")
+    for number in range(removed):
+        (source / f"d{7 - number:02d}.md").unlink()
+    assert bool(run(index).rebuilt_because) is beside
+    assert live_rows(index) == wanted_rows(index, source)
+
+
+def test_a_live_index_without_a_document_takes_a_few_as_it_is(open_index: OpenIndex, source: Path) -> None:
+    index = open_index(sync={"shards": 3, "max_vanished_share": 1, "rebuild_change_rows": 9})
+    corpus(source)
+    run(index)
+    for path in source.iterdir():
+        path.unlink()
+    run(index)
+    corpus(source)
+    assert run(index).rebuilt_because is None
     assert live_rows(index) == wanted_rows(index, source)
 
 
