@@ -3,7 +3,8 @@
     python evals/benchmarks/commands.py --documents ../shared/data/hotpot/documents [--other CHECKOUT] [--rounds 5]
 
 With ``--other`` the same commands of another checkout are run in turns with this one's, on the same index and with the same packages, so
-that both meet the same machine. Medians of wall time and of processor time (of the process and its parsers), seconds.
+that both meet the same machine. Medians of wall time and of processor time (of the process and its parsers), seconds; and what the
+runs of single shards within those syncs took by Dagster's own clock.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from rag_assets.database.embedded import embedded
 
 HERE = Path(__file__).resolve().parents[2]
@@ -34,6 +37,7 @@ STEPS = {
     "one file edited": (1, ("sync", "--json")), "ten files edited": (10, ("sync", "--json")),
 }  # fmt: skip
 """Name -> (files edited before, arguments)."""
+_RUNS = "SELECT end_time - extract(epoch FROM create_timestamp) FROM dagster.runs WHERE status = 'SUCCESS' AND id > %s"
 
 
 def main() -> None:
@@ -72,15 +76,21 @@ def measure(root: Path, files: list[Path], trees: list[Path], rounds: int) -> Ti
     """(step, checkout) -> (wall time, processor time) of each round; the first, in which files are compiled, does not count."""
     times: Times = defaultdict(list)
     chance = random.Random(1)
+    url = embedded(root / "home").acquire()
     for number in range(rounds + 1):
         for tree in trees if number % 2 else trees[::-1]:
             for step, (edits, arguments) in STEPS.items():
                 for path in chance.sample(files, edits):
                     text = path.read_text(encoding="utf-8").rstrip()
                     path.write_text(f"{text}\n\nA note of round {number}: {chance.random()}.\n", encoding="utf-8")
+                with psycopg.connect(url) as connection:
+                    last: Any = connection.execute("SELECT coalesce(max(id), 0) FROM dagster.runs").fetchone()
                 taken = run(tree, root, arguments)
-                if number:
-                    times[step, tree].append(taken)
+                if not number:
+                    continue
+                times[step, tree].append(taken)
+                with psycopg.connect(url) as connection:
+                    times["shard", tree] += [float(row[0]) for row in connection.execute(_RUNS, last)]
     return times
 
 
@@ -118,6 +128,9 @@ def report(times: Times, trees: list[Path]) -> None:
             f"{statistics.median(column):.2f}" for tree in trees for column in zip(*times[step, tree], strict=True)
         ]
         print(f"| {step} | {' | '.join(cells)} |")
+    for tree in trees:
+        runs = times["shard", tree]
+        print(f"\n{tree.name}: {len(runs)} runs of a shard, created to ended: median {statistics.median(runs):.2f} s")
 
 
 if __name__ == "__main__":
