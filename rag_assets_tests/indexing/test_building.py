@@ -287,6 +287,24 @@ def test_generations_beyond_those_kept_are_dropped_with_their_rows(open_index: O
     assert index_rows(index, 2) == index_rows(index, 3)
 
 
+def test_a_text_that_another_collection_holds_is_not_embedded_again(
+    open_index: OpenIndex, source: Path, tmp_path: Path
+) -> None:
+    corpus(source, 2)
+    other = tmp_path / "other"
+    other.mkdir()
+    corpus(other, 3)
+    index = open_index(collections={"default": {"source": source}, "other": {"source": other}})
+    run(index)
+    index.embedded.clear()
+    report = sync(index, "other", lambda: DirectRunner(index))
+    assert report.documents["added"] == 3
+    assert len(index.embedded) == 1
+    assert {hit.document for hit in search(index, "document", collection="other").hits} == {
+        f"d0{n}.md" for n in range(3)
+    }
+
+
 def test_both_collections_of_a_database_keep_to_themselves(open_index: OpenIndex, source: Path, tmp_path: Path) -> None:
     corpus(source)
     other = tmp_path / "other"
