@@ -3,8 +3,8 @@
     python evals/benchmarks/churn.py [--chunks 20000] [--shares 0.05 0.1 0.2 0.4] [--change edit|add|remove]
 
 One collection; for each share, as many documents are changed and synced in place, then as many and synced with an index
-built beside (what was added or removed is undone between), each by a process of its own (``rag-assets sync`` with a hashing embedder, so that what is compared is ours: Dagster's
-runs, loading, the graph, BM25, the checks before promotion). ``vacuum`` is what PostgreSQL has yet to do for the rows that a
+built beside (what was added or removed is undone between), each by a process of its own (``rag-assets sync`` with a hashing
+embedder, so that what is compared is ours: Dagster's runs, loading, the graph, BM25, the checks before promotion). ``vacuum`` is what PostgreSQL has yet to do for the rows that a
 sync left dead: clean the graph of them. It is found in the background sooner or later, beside whoever asks questions.
 """
 

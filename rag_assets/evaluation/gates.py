@@ -69,7 +69,7 @@ def _verdict(
     if undecided:
         return "inconclusive", undecided
     if not result.questions:
-        return "pass", ("The index is sound. There are no golden questions, so neither answers nor speed were judged.",)
+        return "pass", ("The index is sound. There are no golden questions, so neither answers nor speed was judged.",)
     return "pass", tuple(check.text for check in checks if check.name in ("complete", "ann_recall_mean", "search_p95"))
 
 

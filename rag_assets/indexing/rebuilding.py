@@ -66,7 +66,7 @@ def reason(runtime: Runtime, planned: Planned) -> str | None:
     # A rebuild that was begun makes every document pending: a change is what the live index lacks.
     changes = [change for change in plan.changes if change.kind is not Kind.PENDING]
     once = (Kind.ADDED, Kind.REMOVED)
-    # Its old rows are deleted, its new ones are written: about as much work as a removal and an addition.
+    # An edit deletes the old rows and writes new ones, as a removal and an addition do.
     touched = dict(outdated) | {change.doc_id: 1 if change.kind in once else 2 for change in changes}
     touches = sum(touched.values())
     if touches <= share * files or touches * max(1.0, rows / max(1, files)) < fewest:

@@ -271,7 +271,7 @@ class SyncSettings(Section):
     rebuild_change_share: float = Field(0.5, gt=0)
     """A sync that would write or delete more than this share of a collection's rows builds a new index beside the live one instead of
     changing that in place: it costs less, and is judged before it goes live. An edit deletes and writes, so that it counts twice, and
-    the default is reached when a quarter of the documents are edited. 2: only for documents that more than double."""
+    the default is passed when more than a quarter of the documents are edited. 2 or more: edits alone never do."""
     rebuild_change_rows: int = Field(5000, ge=0)
     """Fewer are written and deleted in place, whatever their share: judging a new index has a price of its own."""
     keep_retired: int = Field(2, ge=1)
